@@ -1,0 +1,42 @@
+# `make` shows this list. demo, test, bench and fuzz first install what the machine lacks
+# (they print the line and ask; ASSAY_INSTALL=1 answers yes), then run. That is all they do:
+# the ritual itself is cargo's.
+
+CARGO ?= cargo
+# Arguments for the demo, such as ARGS=--keep.
+ARGS ?=
+# libtss2 logs every refusal it is told of, expected ones too.
+export TSS2_LOG ?= all+none
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench fuzz lint audit
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 8
+
+demo: ## build, then run the whole story on software TPMs (ARGS=--keep leaves it running)
+	@packaging/install-needs.sh demo
+	@$(CARGO) run --quiet -- demo $(ARGS)
+
+test: ## build, then run every test
+	@packaging/install-needs.sh test
+	$(CARGO) test --workspace --no-fail-fast
+
+bench: ## measure what docs/reference/limits.md promises
+	@packaging/install-needs.sh test
+	@if ls benches/*.rs >/dev/null 2>&1; then $(CARGO) bench --workspace --benches; \
+	else echo "no benchmarks yet: figures come from \`make demo\` and \`make test\`"; fi
+
+fuzz: ## fuzz each parse door for a while
+	@packaging/install-needs.sh fuzz
+	@if [ -x fuzz/run ]; then fuzz/run; \
+	else echo "no fuzz targets yet: \`make test\` sweeps bit flips over every vector"; fi
+
+lint: ## formatting and clippy, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+audit: ## licences, bans, sources and advisories of every dependency (deny.toml)
+	@command -v cargo-deny >/dev/null 2>&1 || { \
+	  echo "needs cargo-deny: cargo install --locked cargo-deny"; exit 1; }
+	cargo-deny check
