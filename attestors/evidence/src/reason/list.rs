@@ -1,0 +1,436 @@
+//! The list itself: code, meaning, likely cause, remedy. A flat table; nothing else lives here.
+
+macro_rules! reasons {
+    ($($name:ident $code:literal
+        means $meaning:literal cause $cause:literal remedy $remedy:literal;)*) => {
+        /// See the list in this file, or `docs/reference/reasons.md`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Reason { $(#[doc = $meaning] $name,)* }
+
+        impl Reason {
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The stable code: lower-case words joined by hyphens.
+            pub const fn code(self) -> &'static str {
+                match self { $(Reason::$name => $code,)* }
+            }
+
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Reason::$name => $meaning,)* }
+            }
+
+            pub const fn cause(self) -> &'static str {
+                match self { $(Reason::$name => $cause,)* }
+            }
+
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Reason::$name => $remedy,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // --- shape of what was sent ---------------------------------------------------------------
+    TpmMalformed "tpm-malformed"
+        means "A TPM structure is cut, has bytes too many, or says lengths that do not fit"
+        cause "a damaged file, the wrong file, or forged evidence"
+        remedy "collect the evidence again; if it comes from an agent, look at that host";
+    TrailingBytes "trailing-bytes"
+        means "Something stands behind the end of the evidence"
+        cause "two files joined, or bytes added to make another hash"
+        remedy "collect the evidence again and pass exactly one object per file";
+    MessageMalformed "message-malformed"
+        means "A message of the exchange cannot be read, or comes when another one is due"
+        cause "peers of different versions, or a peer that does not follow the protocol"
+        remedy "run the same version on both sides; `explain` with the correlation id says which field";
+    EvidenceMissing "evidence-missing"
+        means "A piece of evidence that was asked for is not there"
+        cause "an agent that cannot or will not give it: a bank left out, no event log, no certification"
+        remedy "look at the agent's log; if the TPM really lacks it, say so at the node's admission";
+    EvidenceTooLarge "evidence-too-large"
+        means "A message or an item of evidence is larger than its limit"
+        cause "a very long log, or an attempt to exhaust the server"
+        remedy "compare with docs/reference/limits.md; shorten what the host measures";
+    UnsupportedEvidence "unsupported-evidence"
+        means "Evidence of a kind or algorithm that this build does not know"
+        cause "newer hardware than this version knows"
+        remedy "update, or use another kind of evidence on this host";
+
+    // --- freshness and binding ----------------------------------------------------------------
+    NonceMismatch "nonce-mismatch"
+        means "The evidence was made for another nonce than the one of this exchange"
+        cause "old evidence played again, or the wrong nonce on the command line"
+        remedy "collect evidence for this nonce";
+    NonceConsumed "nonce-consumed"
+        means "The nonce of this evidence has been used before"
+        cause "an answer sent twice, or recorded evidence played again"
+        remedy "start a new exchange; if it repeats, somebody replays this host's evidence";
+    ChallengeUnknown "challenge-unknown"
+        means "The evidence answers a challenge of another exchange"
+        cause "crossed connections, or an answer lent by another host"
+        remedy "start a new exchange";
+    ChallengeExpired "challenge-expired"
+        means "The answer to the challenge came too late"
+        cause "a slow TPM, a slow network, or a host under load"
+        remedy "the agent tries again by itself; look at the TPM's speed if it repeats";
+    AttestPurpose "attest-purpose"
+        means "The evidence was made for another purpose than it is used for"
+        cause "evidence of a refresh offered for an attestation, or the reverse"
+        remedy "start the exchange that is meant";
+    TrustDomainMismatch "trust-domain-mismatch"
+        means "The evidence was made for another trust domain"
+        cause "an agent that is configured for another server"
+        remedy "compare `trust_domain` in both configurations";
+    FaceNotAllowed "face-not-allowed"
+        means "The evidence came through a protocol that this node may not use"
+        cause "a plugin where a native agent is expected, or a relay that claims to have no channel"
+        remedy "allow the face for this node if it is meant: `assay node update --face`";
+    ChannelBinding "channel-binding"
+        means "The evidence does not belong to the connection that carries it"
+        cause "a relay between host and server, or a proxy that ends TLS"
+        remedy "connect the agent directly, without a proxy that opens the connection";
+    AkMismatch "ak-mismatch"
+        means "The evidence was made by another attestation key than the one announced"
+        cause "an agent that changed its key during the exchange, or evidence of another host"
+        remedy "start a new exchange";
+
+    // --- attestation key ----------------------------------------------------------------------
+    AkNotRestricted "ak-not-restricted"
+        means "The attestation key is not restricted, so it can sign invented statements"
+        cause "a key made for signing, or a forged quote"
+        remedy "create the attestation key with the attribute `restricted`";
+    AkNotFixed "ak-not-fixed"
+        means "The attestation key could leave its TPM"
+        cause "fixedTPM or fixedParent is clear"
+        remedy "create the attestation key inside the TPM, with both attributes";
+    AkExternalOrigin "ak-external-origin"
+        means "The attestation key was not made by the TPM"
+        cause "sensitiveDataOrigin is clear: the key was imported"
+        remedy "create the attestation key inside the TPM";
+    AkAttributes "ak-attributes"
+        means "The attestation key has attributes that no attestation key may have"
+        cause "decrypt is set, sign is clear, or reserved bits are set"
+        remedy "create a restricted signing key and nothing else";
+    AkScheme "ak-scheme"
+        means "The attestation key has no signing scheme of its own, or one that is not accepted"
+        cause "an RSA key with scheme NULL, or an unusual algorithm"
+        remedy "create the key as ECDSA P-256 with SHA-256, or RSA-2048 with RSASSA or RSAPSS";
+    AkHierarchy "ak-hierarchy"
+        means "The attestation key does not live in the endorsement hierarchy"
+        cause "a key below the storage root, for which the TPM hides counters and firmware version"
+        remedy "create the attestation key in the endorsement hierarchy";
+    AkNotCertified "ak-not-certified"
+        means "No certificate says that this attestation key belongs to a TPM"
+        cause "the certificate is for another key, or its chain ends at no given root"
+        remedy "pass the certificate of this key and the roots of its issuer";
+    AkUnknown "ak-unknown"
+        means "The attestation key is not the one enrolled for this node"
+        cause "an attempt to refresh with a new key"
+        remedy "attest in full, so that the new key is activated";
+    ActivationFailed "activation-failed"
+        means "The TPM with this endorsement key does not hold this attestation key"
+        cause "keys of two different TPMs, or a key outside of any TPM"
+        remedy "restart the agent; if it repeats, the host claims another TPM's certificate";
+
+    // --- endorsement key ----------------------------------------------------------------------
+    EkCertMalformed "ek-cert-malformed"
+        means "There is no certificate in what was given as endorsement certificate"
+        cause "an empty or damaged NV index"
+        remedy "read the certificate again, or fetch it from the vendor and pass it by configuration";
+    EkKeyCertMismatch "ek-key-cert-mismatch"
+        means "The endorsement certificate is for another key than the one shown"
+        cause "a persistent handle that holds another key, or a borrowed certificate"
+        remedy "let the agent create the key from its template";
+    EkTemplateUnknown "ek-template-unknown"
+        means "The endorsement key does not follow a known template"
+        cause "a public area made by the client, with other algorithms or another policy"
+        remedy "use a TPM whose endorsement key follows the TCG profile";
+    EkProfile "ek-profile"
+        means "The certificate is genuine but not one of an endorsement key"
+        cause "a certificate of another product of the same vendor"
+        remedy "pass the endorsement certificate of the TPM";
+    EkChainUntrusted "ek-chain-untrusted"
+        means "The endorsement certificate leads to none of the pinned roots"
+        cause "an intermediate is missing, or the vendor's root is not configured"
+        remedy "add the intermediate to `intermediates`, or the root to `ek_root` if you trust it";
+    EkChainInvalid "ek-chain-invalid"
+        means "A certificate above the endorsement certificate breaks a rule of chains"
+        cause "an issuer that is no CA, a path that is too long, or a signature that does not verify"
+        remedy "compare the chain with the vendor's published one";
+    EkCriticalExt "ek-critical-ext"
+        means "A certificate has a critical extension that is not understood here"
+        cause "a new kind of certificate"
+        remedy "report it with the certificate; it cannot be accepted before it is understood";
+    EkNameConstraint "ek-name-constraint"
+        means "A certificate names something that its issuer may not certify"
+        cause "an issuer with name constraints"
+        remedy "compare the chain with the vendor's published one";
+    EkExpired "ek-expired"
+        means "A certificate of the endorsement chain is outside of its dates"
+        cause "an expired vendor intermediate, or a wrong clock"
+        remedy "look at the server's clock; see the vendor's newer intermediate";
+    EkRevoked "ek-revoked"
+        means "A certificate of the endorsement chain is revoked"
+        cause "the vendor withdrew it"
+        remedy "ask the vendor; replace the TPM or the machine";
+    CertSignatureWeak "cert-signature-weak"
+        means "A certificate of the chain is signed over a weak hash"
+        cause "an old vendor CA"
+        remedy "a warning for SHA-1; MD5 is refused: ask the vendor for a newer certificate";
+    KeyWeak "key-weak"
+        means "A key is too short, has a bad exponent, or is no point of its curve"
+        cause "an old or a forged key"
+        remedy "use a key of RSA 2048 bits or more, or of a NIST curve";
+    KeyRoca "key-roca"
+        means "An RSA key was made by the library whose keys can be factored (CVE-2017-15361)"
+        cause "an old Infineon TPM firmware"
+        remedy "update the TPM's firmware and make new keys, or replace it";
+
+    // --- signatures ---------------------------------------------------------------------------
+    SigScheme "sig-scheme"
+        means "The signature is of another scheme or hash than its key has"
+        cause "the wrong key, or a signature that was altered"
+        remedy "pass the public key that made the quote";
+    SigInvalid "sig-invalid"
+        means "The signature does not verify"
+        cause "altered evidence, or the wrong key"
+        remedy "collect the evidence again; pass the public key that made it";
+    SignatureHashWeak "signature-hash-weak"
+        means "The statement is signed over a hash that is weaker than asked for"
+        cause "an attestation key with a SHA-1 scheme"
+        remedy "create the attestation key with SHA-256, or lower `--min-hash` knowingly";
+    AttestMagic "attest-magic"
+        means "The signed statement was not made by a TPM"
+        cause "an unrestricted key signed something that looks like a quote"
+        remedy "treat the key as compromised";
+    AttestType "attest-type"
+        means "The TPM signed another kind of statement than the one expected"
+        cause "a certification where a quote belongs, or the reverse"
+        remedy "pass the right file for each option";
+
+    // --- registers ----------------------------------------------------------------------------
+    PcrSelection "pcr-selection"
+        means "The quote covers other registers than asked for"
+        cause "fewer or other registers selected, or a list that was relabelled"
+        remedy "quote exactly the registers that are asked for";
+    PcrNotSigned "pcr-not-signed"
+        means "A register value stands beside the quote that the quote does not cover"
+        cause "a file with more registers than were quoted"
+        remedy "list only what was quoted";
+    PcrDigestMismatch "pcr-digest-mismatch"
+        means "The register values are not those that were signed"
+        cause "a register was extended between reading and quoting, or the values were altered"
+        remedy "collect the evidence again";
+    PcrBankWeak "pcr-bank-weak"
+        means "A register is covered only by banks that are too weak to decide"
+        cause "a TPM with only its SHA-1 bank switched on"
+        remedy "switch the SHA-256 bank on in the firmware setup";
+    BanksInconsistent "banks-inconsistent"
+        means "Two banks of one TPM tell different boots"
+        cause "a bank that the firmware does not extend and that was filled afterwards"
+        remedy "update the firmware, or switch the unused bank off";
+    RegisterMismatch "register-mismatch"
+        means "A register differs from what the profile expects"
+        cause "other firmware, another setting, another boot loader or kernel than the profile knows"
+        remedy "if the change is wanted, admit it as a new variant in the profile; if not, look at the host";
+    ProfileMissing "profile-missing"
+        means "No profile says how this machine should look"
+        cause "a node without a profile and no default"
+        remedy "learn a profile from a good machine and name it in `[nodes]` or at admission";
+
+    // --- logs ---------------------------------------------------------------------------------
+    LogAlg "log-alg"
+        means "The event log uses another algorithm than its header says"
+        cause "a log whose digests were relabelled"
+        remedy "collect the log again";
+    LogMalformed "log-malformed"
+        means "The event log cannot be read"
+        cause "a cut log, an unknown format, or a log made to exhaust the reader"
+        remedy "collect the log again; send it with a bug report if it is genuine";
+    LogReplayMismatch "log-replay-mismatch"
+        means "The event log does not lead to the quoted registers"
+        cause "an event was added, removed, moved or changed"
+        remedy "collect log and quote together; if it repeats, do not trust the host";
+    LogEventUnbound "log-event-unbound"
+        means "An event says something that its digest does not bind"
+        cause "text that was changed under an unchanged digest"
+        remedy "do not trust what the log says; look at the host";
+    ImaMalformed "ima-malformed"
+        means "The IMA list cannot be read"
+        cause "a cut list or an unknown template"
+        remedy "collect the list again";
+    ImaViolation "ima-violation"
+        means "The IMA list has a violation: a file changed while it was measured"
+        cause "a file open for writing while it was executed"
+        remedy "find the file in the list; restart the host after fixing it";
+    ImaTemplateHashMismatch "ima-template-hash-mismatch"
+        means "A digest column of the IMA list is not the hash of its entry"
+        cause "a list whose unsigned column was altered"
+        remedy "a warning: the replayed value counts, not the column";
+
+    // --- counters, clock, firmware ------------------------------------------------------------
+    ClockUnsafe "clock-unsafe"
+        means "The TPM does not vouch that its clock never ran backwards"
+        cause "the machine lost power without a shutdown"
+        remedy "a warning; it clears by itself after a while";
+    ClockRegression "clock-regression"
+        means "The TPM's counters went back"
+        cause "a TPM that was cleared or replaced, or an old state restored"
+        remedy "if the TPM was cleared on purpose: `assay node reset-counters`";
+    ClockBehind "clock-behind"
+        means "The server's clock is behind what its own records say"
+        cause "a clock that was set back while the server was down"
+        remedy "set the clock; agents attest again by themselves";
+    ResetUnexplained "reset-unexplained"
+        means "The TPM was reset between two statements that belong together"
+        cause "a restart during the exchange, or a reset of the TPM alone"
+        remedy "start a new exchange; if it repeats, look at the hardware";
+    CloneSuspected "clone-suspected"
+        means "Two machines seem to speak with one TPM's identity"
+        cause "two agents on one TPM, or a copied virtual TPM"
+        remedy "find both, stop one, then `assay node release`";
+    IdentityChanged "identity-changed"
+        means "A node shows another hardware identity than before"
+        cause "a replaced TPM or mainboard, or a copied state folder"
+        remedy "admit the new identity if the hardware was replaced";
+    TpmFirmwareVulnerable "tpm-firmware-vulnerable"
+        means "The TPM runs firmware with a known fault"
+        cause "an old TPM firmware"
+        remedy "update it, or allow this version in the policy until a date";
+    TpmClassNotAllowed "tpm-class-not-allowed"
+        means "This kind of TPM is not allowed by the policy"
+        cause "a software or virtual TPM where a hardware one is asked for"
+        remedy "use hardware, or list the class in `tpm_class` knowingly";
+    VtpmUnbound "vtpm-unbound"
+        means "Nothing ties this virtual TPM to a confidential machine"
+        cause "no TEE report that covers the attestation key"
+        remedy "use the platform's report that names the key, or allow plain virtual TPMs";
+
+    // --- keys that are certified --------------------------------------------------------------
+    SvidKeyNotCertified "svid-key-not-certified"
+        means "The TPM did not certify the key that asks for the identity"
+        cause "a key in software, or a certification of another key"
+        remedy "let the agent keep its key in the TPM, or set `key_in_tpm = false` knowingly";
+    SvidKeyHierarchy "svid-key-hierarchy"
+        means "The certified key does not die with the boot"
+        cause "a key outside of the null hierarchy"
+        remedy "let the agent create its key under the null hierarchy";
+    KeyNotFixed "key-not-fixed"
+        means "The certified key could leave its TPM"
+        cause "fixedTPM, fixedParent or sensitiveDataOrigin is clear"
+        remedy "create the key inside the TPM, with these attributes";
+    KeyAttributes "key-attributes"
+        means "The certified key has other attributes or another scheme than asked for"
+        cause "a restricted key, a decryption key, or a key without a scheme"
+        remedy "create the key with the attributes of the reference";
+    KeyNameMismatch "key-name-mismatch"
+        means "The certification is of another key than the public area shown"
+        cause "the wrong public file, or an altered public area"
+        remedy "pass the public area of the key that was certified";
+    DevidKeyMismatch "devid-key-mismatch"
+        means "The device identity certificate is for another key than the TPM certified"
+        cause "a software key with a borrowed certification"
+        remedy "pass the certificate of the certified key";
+    CustodyUnproved "custody-unproved"
+        means "The server could not prove where its issuing keys live"
+        cause "its own TPM refuses, or its endorsement chain is not configured"
+        remedy "look at the first error of the server's log; configure `[custody]`";
+
+    // --- admission and standing ---------------------------------------------------------------
+    NotAdmitted "not-admitted"
+        means "The machine proved itself, but nobody admitted it"
+        cause "a new machine, or a replaced TPM"
+        remedy "`assay node admit` with the id or the hash of its endorsement key";
+    NotAttested "not-attested"
+        means "Nothing is signed for somebody who has not attested"
+        cause "a request that skips attestation"
+        remedy "attest; the switches that allow it otherwise begin with `danger_`";
+    StandingMissing "standing-missing"
+        means "There is no affirming appraisal of this node"
+        cause "it never attested, or its last appraisal was contraindicated"
+        remedy "let the agent attest; `assay node explain` says what was wrong";
+    StandingStale "standing-stale"
+        means "The last appraisal of this node is too old to sign by"
+        cause "an agent that stopped refreshing"
+        remedy "look at the agent; it attests again by itself";
+    AppraisalContraindicated "appraisal-contraindicated"
+        means "The evidence is genuine, but the machine is not in an acceptable state"
+        cause "see the findings beside this reason"
+        remedy "`assay node explain` lists claim, found and expected";
+    SerialReplaced "serial-replaced"
+        means "The certificate of this connection has a successor in use"
+        cause "an agent that goes on with an old certificate"
+        remedy "restart the agent; if it repeats, two agents share one TPM";
+    NoMatchingEntry "no-matching-entry"
+        means "No registration entry allows this identity here"
+        cause "no entry for these selectors, this node, or this name"
+        remedy "compare `assay entry list` with the selectors of the node or workload";
+    Denied "denied"
+        means "A deny rule covers this subject"
+        cause "an operator denied it"
+        remedy "`assay quarantine list` says who and why";
+    Quarantined "quarantined"
+        means "The subject is in quarantine: nothing is signed for it"
+        cause "an operator or a rule put it there"
+        remedy "release it when the cause is gone: `assay quarantine release`";
+    Banned "banned"
+        means "The node is banned for good"
+        cause "an operator banned it"
+        remedy "delete the ban and let the node attest anew, if it was a mistake";
+    JoinTokenInvalid "join-token-invalid"
+        means "The join token is unknown, used, or too old"
+        cause "a token used twice or after ten minutes"
+        remedy "create a new one";
+    DangerSwitchOff "danger-switch-off"
+        means "What was asked for needs a switch that is off"
+        cause "a convenience that weakens the trust domain"
+        remedy "attest instead, or turn the named `danger_` switch on knowingly";
+    AgentTooOld "agent-too-old"
+        means "The agent says that it is older than the policy wants"
+        cause "an agent that was not updated"
+        remedy "update the agent";
+
+    // --- requests and issuing -----------------------------------------------------------------
+    CsrMalformed "csr-malformed"
+        means "The certificate request cannot be read, or its own signature does not verify"
+        cause "a request made by hand, or for another key"
+        remedy "make the request with the key that it names";
+    SvidInvalid "svid-invalid"
+        means "The certificate that would be issued breaks a rule, so it was not signed"
+        cause "a lifetime, name or extension that the profile does not allow"
+        remedy "look at the entry; report it if the entry is right";
+    AudienceInvalid "audience-invalid"
+        means "The audience list is empty, too long, or has an empty member"
+        cause "a request without a recipient"
+        remedy "name the recipients of the token, at most sixteen";
+    PeerUnexpected "peer-unexpected"
+        means "The other side of the connection is not who it should be"
+        cause "a wrong address, a wrong bundle, or somebody between"
+        remedy "compare address and trust bundle; never trust a bundle that came unasked";
+    OverLimit "over-limit"
+        means "More is asked for than a limit allows"
+        cause "too many attestations, workloads or requests at once"
+        remedy "wait for the time that the answer names; raise the limit if the load is meant";
+    DeviceUnavailable "device-unavailable"
+        means "The TPM or HSM does not answer"
+        cause "a locked out, busy or removed device, or missing rights on its file"
+        remedy "see the code in the log: 0x921 is a lockout, 0x902 a leftover object";
+    StoreUnavailable "store-unavailable"
+        means "The store does not answer, so nothing is signed"
+        cause "a full disk, a locked file, or a database that is down"
+        remedy "bring the store back; nothing was issued meanwhile";
+    AuthorityMissing "authority-missing"
+        means "There is no issuing key that may sign this now"
+        cause "a server that is not prepared yet, or an expired authority"
+        remedy "`assay authority list`; prepare and activate a new one";
+    NotSupported "not-supported"
+        means "This build or this server does not do that"
+        cause "a feature that is off or not built yet"
+        remedy "see the release notes";
+    Internal "internal"
+        means "Something that should not happen happened"
+        cause "a fault in the program"
+        remedy "report it with the correlation id";
+}
