@@ -1,1 +1,21 @@
-//! (being built)
+//! Assay gives a workload an identity only after its machine has proved what it booted and what it
+//! runs, and keeps the keys that sign those identities in hardware.
+//!
+//! Each step of trust is a type that only the step before can make:
+//! ```text
+//! bytes → Evidence → (verify) → Claims → (appraise) → Appraisal → Standing → (grant) → Grant
+//!       → (issue) → Svid
+//! ```
+//! The modules are floors, low to high; a lower one never names a higher one (`tests/layers.rs`).
+
+// 0: values only
+pub mod clock;
+pub mod spiffe;
+// 1: evidence as it travels
+// 2: what is demanded
+pub mod reference;
+// 3: judgement
+// 4: keys, storage, records
+// 5: the CA, the exchange, channels, peers
+// 6: faces
+// 7: the edge

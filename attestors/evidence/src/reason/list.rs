@@ -239,6 +239,10 @@ reasons! {
         means "No profile says how this machine should look"
         cause "a node without a profile and no default"
         remedy "learn a profile from a good machine and name it in `[nodes]` or at admission";
+    VariantRevoked "variant-revoked"
+        means "The machine fits a variant of its profile that was revoked"
+        cause "firmware or a kernel that is known to be bad and was not updated"
+        remedy "update the machine; a revoked variant wins over every other";
 
     // --- logs ---------------------------------------------------------------------------------
     LogAlg "log-alg"
