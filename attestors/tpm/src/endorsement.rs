@@ -1,0 +1,282 @@
+//! Is this endorsement key in a genuine TPM? The vendor's certificate says so, up to a pinned root.
+//!
+//! The key that challenges are encrypted to comes from the certificate. The public area that the
+//! agent sends must be a known template around exactly that key, so that no algorithm, size or
+//! policy is of the agent's choosing. Whose TPM it is, and whether its kind is good enough, is not
+//! asked here.
+
+use std::fmt;
+
+use assay_evidence::Certificate;
+use assay_evidence::PublicKey;
+use assay_evidence::Time;
+use assay_evidence::certificate::AltName;
+use assay_evidence::certificate::CertificateError;
+use assay_evidence::chain;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::structures::public::Public;
+
+mod nv;
+mod template;
+
+pub use nv::certificate_in_nv;
+pub use template::Template;
+
+/// What kind of device a TPM is; each root says which it vouches for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TpmClass {
+    /// A chip of its own.
+    Discrete,
+    /// Inside the firmware of the platform.
+    Firmware,
+    Pluton,
+    /// Provided by a hypervisor.
+    Vtpm,
+    /// A process: for tests and the demo.
+    Software,
+}
+
+impl TpmClass {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TpmClass::Discrete => "discrete",
+            TpmClass::Firmware => "firmware",
+            TpmClass::Pluton => "pluton",
+            TpmClass::Vtpm => "vtpm",
+            TpmClass::Software => "software",
+        }
+    }
+}
+
+impl fmt::Display for TpmClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A pinned root: a trust anchor for endorsement certificates and for nothing else.
+#[derive(Clone, Debug)]
+pub struct EkRoot {
+    pub certificate: Certificate,
+    pub class: TpmClass,
+}
+
+/// What endorsement certificates are held against. Intermediates help to find a path and are
+/// never trusted by themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Anchors {
+    roots: Vec<Certificate>,
+    classes: Vec<TpmClass>,
+    intermediates: Vec<Certificate>,
+}
+
+impl Anchors {
+    pub fn new(roots: Vec<EkRoot>, intermediates: Vec<Certificate>) -> Anchors {
+        let (roots, classes) = roots.into_iter().map(|root| (root.certificate, root.class)).unzip();
+        Anchors { roots, classes, intermediates }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.roots.is_empty()
+    }
+}
+
+/// A verified endorsement key.
+#[derive(Clone, Debug)]
+pub struct Endorsement {
+    public: Public,
+    template: Template,
+    spki_sha256: [u8; 32],
+    root_sha256: [u8; 32],
+    class: TpmClass,
+    certificate: Certificate,
+    device: Device,
+    claimed_others: Vec<[u8; 32]>,
+    weak_signature: bool,
+}
+
+/// What the certificate says of the device (TCG EK Credential Profile, §3.1.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Device {
+    /// The vendor id as the certificate has it, such as `id:49465800`.
+    pub manufacturer: String,
+    pub model: String,
+    pub version: String,
+}
+
+/// Verifies one endorsement key.
+///
+/// `certificates` are all that the TPM holds, DER with whatever an NV index puts around it;
+/// `chain` are intermediates that the TPM holds; `ek_public` is a TPMT_PUBLIC and names which of
+/// the keys is used.
+pub fn verify(
+    certificates: &[impl AsRef<[u8]>],
+    chain: &[impl AsRef<[u8]>],
+    ek_public: &[u8],
+    anchors: &Anchors,
+    now: Time,
+) -> Result<Endorsement, Error> {
+    if certificates.len().max(chain.len()) > MAX_CERTIFICATES {
+        return Err(Error::TooManyCertificates { max: MAX_CERTIFICATES });
+    }
+    // 1. Shape.
+    let certificates = certificates
+        .iter()
+        .map(|bytes| certificate_in_nv(bytes.as_ref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut intermediates = anchors.intermediates.clone();
+    for bytes in chain {
+        intermediates.push(Certificate::parse(bytes.as_ref()).map_err(Error::EkCertificate)?);
+    }
+    let public = Public::parse(ek_public)?;
+
+    // 2. Keys: the certificate of this key, and a template around it.
+    let (used, others): (Vec<_>, Vec<_>) = certificates
+        .into_iter()
+        .partition(|certificate| certificate.public_key().is_ok_and(|key| key == public.key()));
+    let certificate = used.into_iter().next().ok_or(Error::EkKeyCertMismatch)?;
+    let template = Template::of(&public).ok_or(Error::EkTemplate)?;
+    let device = accept_profile(&certificate, public.key())?;
+
+    // 3. Signatures up to a root.
+    let path =
+        chain::verify(&certificate, &intermediates, &anchors.roots, now).map_err(Error::EkChain)?;
+    let untrusted = || Error::EkChain(chain::ChainError::Untrusted);
+    let root = anchors.roots.get(path.root()).ok_or_else(untrusted)?;
+    let class = anchors.classes.get(path.root()).copied().ok_or_else(untrusted)?;
+
+    Ok(Endorsement {
+        spki_sha256: public.key().spki_sha256(),
+        root_sha256: root.sha256(),
+        class,
+        device,
+        claimed_others: others
+            .iter()
+            .filter_map(|other| other.public_key().ok().map(PublicKey::spki_sha256))
+            .collect(),
+        weak_signature: path.weak_signature(),
+        public,
+        template,
+        certificate,
+    })
+}
+
+impl Endorsement {
+    pub fn public(&self) -> &Public {
+        &self.public
+    }
+
+    pub fn template(&self) -> Template {
+        self.template
+    }
+
+    pub fn spki_der(&self) -> Vec<u8> {
+        self.public.spki_der()
+    }
+
+    /// The identity of the TPM, in the one form in which a key is written.
+    pub fn spki_sha256(&self) -> &[u8; 32] {
+        &self.spki_sha256
+    }
+
+    pub fn root_sha256(&self) -> &[u8; 32] {
+        &self.root_sha256
+    }
+
+    pub fn class(&self) -> TpmClass {
+        self.class
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    pub fn manufacturer(&self) -> &str {
+        &self.device.manufacturer
+    }
+
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Keys of the other certificates that came along. Nothing ties them to this TPM: good for
+    /// refusing (a ban on any of them holds), never for allowing.
+    pub fn claimed_others(&self) -> &[[u8; 32]] {
+        &self.claimed_others
+    }
+
+    /// A CA of the chain signed over SHA-1: a warning.
+    pub fn weak_signature(&self) -> bool {
+        self.weak_signature
+    }
+}
+
+/// TCG EK Credential Profile 2.5, §3.2, as far as genuine certificates follow it.
+fn accept_profile(certificate: &Certificate, key: &PublicKey) -> Result<Device, Error> {
+    let extensions = certificate.extensions();
+    if !extensions.version_3 {
+        return Err(Error::EkProfile("not version 3"));
+    }
+    if extensions.is_ca {
+        return Err(Error::EkProfile("a CA certificate"));
+    }
+    // What tells an endorsement certificate from any other of the same vendor.
+    if let Some(usages) = &extensions.extended_key_usage
+        && !usages.iter().any(|usage| usage == TCG_KP_EK_CERTIFICATE)
+    {
+        return Err(Error::EkProfile("extended key usage without tcg-kp-EKCertificate"));
+    }
+    let needed = match key {
+        PublicKey::Rsa { .. } => KEY_ENCIPHERMENT,
+        PublicKey::Ec { .. } => KEY_AGREEMENT,
+    };
+    // Genuine certificates without a key usage exist.
+    if extensions.key_usage.is_some_and(|usage| usage & needed == 0) {
+        return Err(Error::EkProfile("key usage without encryption"));
+    }
+    let device = device(certificate);
+    if extensions.extended_key_usage.is_none() && device.manufacturer.is_empty() {
+        return Err(Error::EkProfile("neither extended key usage nor TPM manufacturer"));
+    }
+    Ok(device)
+}
+
+fn device(certificate: &Certificate) -> Device {
+    let attribute = |oid: &str| {
+        certificate
+            .extensions()
+            .subject_alt_names
+            .iter()
+            .filter_map(|name| match name {
+                AltName::Directory(name) => Some(&name.relative_names),
+                _ => None,
+            })
+            .flatten()
+            .flatten()
+            .find(|(attribute, _)| attribute == oid)
+            .map(|(_, text)| text.clone())
+            .unwrap_or_default()
+    };
+    Device {
+        manufacturer: attribute("2.23.133.2.1"),
+        model: attribute("2.23.133.2.2"),
+        version: attribute("2.23.133.2.3"),
+    }
+}
+
+const TCG_KP_EK_CERTIFICATE: &str = "2.23.133.8.1";
+/// RFC 5280 §4.2.1.3, bits 2 and 4.
+const KEY_ENCIPHERMENT: u16 = 1 << 2;
+const KEY_AGREEMENT: u16 = 1 << 4;
+/// More than any TPM holds.
+const MAX_CERTIFICATES: usize = 16;
+
+impl From<CertificateError> for Error {
+    fn from(error: CertificateError) -> Error {
+        Error::EkCertificate(error)
+    }
+}

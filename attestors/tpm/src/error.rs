@@ -1,0 +1,265 @@
+//! Every way in which TPM evidence can be refused, with what was found and what was expected.
+//!
+//! One variant per cause; [`Error::reason`] gives the product's stable code. The text of a source
+//! is never repeated in the text of its bearer.
+
+use assay_evidence::Finding;
+use assay_evidence::HashAlgorithm;
+use assay_evidence::Reason;
+use assay_evidence::certificate::CertificateError;
+use assay_evidence::chain::ChainError;
+use assay_evidence::crypto::EncryptError;
+use assay_evidence::key::KeyFault;
+use assay_evidence::reader::ReadError;
+
+use crate::structures::name::Hierarchy;
+use crate::structures::public::Attributes;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // --- shape ---
+    #[error("a TPM structure that is cut or has bytes too many")]
+    Shape(#[from] ReadError),
+    #[error("the {place} is malformed")]
+    Malformed { place: &'static str },
+    #[error("the {place} names algorithm 0x{id:04x}, which is not known here")]
+    UnknownAlgorithm { place: &'static str, id: u16 },
+    #[error("a register file that cannot be read: {0}")]
+    PcrFile(&'static str),
+    #[error("the {0} is missing")]
+    Missing(&'static str),
+
+    // --- endorsement key ---
+    #[error("the endorsement certificate cannot be read")]
+    EkCertificate(#[source] CertificateError),
+    #[error("there is no endorsement certificate for the endorsement key shown")]
+    EkKeyCertMismatch,
+    #[error("the endorsement key follows no known template")]
+    EkTemplate,
+    #[error("the certificate is not one of an endorsement key: {0}")]
+    EkProfile(&'static str),
+    #[error("the endorsement certificate leads to no pinned root")]
+    EkChain(#[source] ChainError),
+    #[error("more than {max} certificates")]
+    TooManyCertificates { max: usize },
+
+    // --- attestation key ---
+    #[error("the attestation key is not restricted")]
+    AkNotRestricted { found: Attributes },
+    #[error("the attestation key could leave its TPM")]
+    AkNotFixed { found: Attributes },
+    #[error("the attestation key was not made by the TPM")]
+    AkExternalOrigin { found: Attributes },
+    #[error("the attestation key has attributes {found}, which no such key may have")]
+    AkAttributes { found: Attributes },
+    #[error("the attestation key has no signing scheme that is accepted")]
+    AkScheme,
+    #[error("the attestation key lives in the {} hierarchy", hierarchy_name(*.found))]
+    AkHierarchy { found: Option<Hierarchy> },
+    #[error("the TPM did not give the secret of its challenge back")]
+    Activation,
+    #[error("a key that must not be relied on")]
+    KeyWeak(#[source] KeyFault),
+    #[error("the challenge cannot be encrypted to this endorsement key")]
+    Encrypt(#[from] EncryptError),
+
+    // --- certified key ---
+    #[error("the certified key has attributes {found} and could leave its TPM")]
+    KeyNotFixed { found: Attributes },
+    #[error("the certified key has attributes {found}, {expected} expected")]
+    KeyAttributes { found: Attributes, expected: Attributes },
+    #[error("the certified key has no ECDSA P-256 scheme with SHA-256")]
+    KeyScheme,
+    #[error("the certified key lives in the {} hierarchy", hierarchy_name(*.found))]
+    SvidKeyHierarchy { found: Option<Hierarchy> },
+    #[error("the certification is of another key than the public area shown")]
+    CertifiedName { found: String, expected: String },
+    #[error("the TPM did not certify the key that asks for the identity")]
+    SvidKeyNotCertified { found: String, expected: String },
+
+    // --- signature, magic, freshness ---
+    #[error("the signature is {found}, the key signs by {expected}")]
+    SignatureScheme { found: String, expected: String },
+    #[error("the signature does not verify")]
+    SignatureInvalid,
+    #[error("signed over {found}, at least {expected} expected")]
+    SignatureHashWeak { found: HashAlgorithm, expected: HashAlgorithm },
+    #[error("the statement begins with 0x{found:08x} and was not made by a TPM")]
+    Magic { found: u32 },
+    #[error("a statement of type 0x{found:04x} where 0x{expected:04x} is expected")]
+    Kind { found: u16, expected: u16 },
+    #[error("the statement was made for other qualifying data")]
+    Nonce { found: Vec<u8>, expected: Vec<u8> },
+
+    // --- registers, counters ---
+    #[error("the quote covers `{found}`, `{expected}` expected")]
+    Selection { found: String, expected: String },
+    #[error("register {register} of bank {bank} is not covered by the quote")]
+    NotSigned { bank: HashAlgorithm, register: u32 },
+    #[error("register {register} of bank {bank} is quoted, but its value is not given")]
+    ValueMissing { bank: HashAlgorithm, register: u32 },
+    #[error("{found} bytes of register values where the quote needs {expected}")]
+    ValuesSize { found: usize, expected: usize },
+    #[error("the register values are not those that were signed")]
+    RegisterDigest { found: String, expected: String },
+    #[error("register {register} is covered by no bank as strong as {expected}")]
+    BankWeak { register: u32, expected: HashAlgorithm },
+    #[error("the TPM was reset between the two statements")]
+    ResetBetween { quote: (u32, u32), certify: (u32, u32) },
+}
+
+fn hierarchy_name(found: Option<Hierarchy>) -> String {
+    found.map_or_else(|| "unknown".into(), |hierarchy| hierarchy.to_string())
+}
+
+impl Error {
+    /// The stable code of this refusal.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::Shape(_)
+            | Error::Malformed { .. }
+            | Error::UnknownAlgorithm { .. }
+            | Error::PcrFile(_) => Reason::TpmMalformed,
+            Error::Missing(_) => Reason::EvidenceMissing,
+            Error::EkCertificate(CertificateError::Size { .. }) => Reason::EvidenceTooLarge,
+            Error::EkCertificate(_) => Reason::EkCertMalformed,
+            Error::EkKeyCertMismatch => Reason::EkKeyCertMismatch,
+            Error::EkTemplate => Reason::EkTemplateUnknown,
+            Error::EkProfile(_) => Reason::EkProfile,
+            Error::EkChain(fault) => chain_reason(fault),
+            Error::TooManyCertificates { .. } => Reason::EvidenceTooLarge,
+            Error::AkNotRestricted { .. } => Reason::AkNotRestricted,
+            Error::AkNotFixed { .. } => Reason::AkNotFixed,
+            Error::AkExternalOrigin { .. } => Reason::AkExternalOrigin,
+            Error::AkAttributes { .. } => Reason::AkAttributes,
+            Error::AkScheme => Reason::AkScheme,
+            Error::AkHierarchy { .. } => Reason::AkHierarchy,
+            Error::Activation => Reason::ActivationFailed,
+            Error::KeyWeak(KeyFault::Roca) => Reason::KeyRoca,
+            Error::KeyWeak(_) => Reason::KeyWeak,
+            Error::Encrypt(EncryptError::Random) => Reason::Internal,
+            Error::Encrypt(_) => Reason::KeyWeak,
+            Error::KeyNotFixed { .. } => Reason::KeyNotFixed,
+            Error::KeyAttributes { .. } | Error::KeyScheme => Reason::KeyAttributes,
+            Error::SvidKeyHierarchy { .. } => Reason::SvidKeyHierarchy,
+            Error::CertifiedName { .. } => Reason::KeyNameMismatch,
+            Error::SvidKeyNotCertified { .. } => Reason::SvidKeyNotCertified,
+            Error::SignatureScheme { .. } => Reason::SigScheme,
+            Error::SignatureInvalid => Reason::SigInvalid,
+            Error::SignatureHashWeak { .. } => Reason::SignatureHashWeak,
+            Error::Magic { .. } => Reason::AttestMagic,
+            Error::Kind { .. } => Reason::AttestType,
+            Error::Nonce { .. } => Reason::NonceMismatch,
+            Error::Selection { .. } | Error::ValueMissing { .. } | Error::ValuesSize { .. } => {
+                Reason::PcrSelection
+            }
+            Error::NotSigned { .. } => Reason::PcrNotSigned,
+            Error::RegisterDigest { .. } => Reason::PcrDigestMismatch,
+            Error::BankWeak { .. } => Reason::PcrBankWeak,
+            Error::ResetBetween { .. } => Reason::ResetUnexplained,
+        }
+    }
+
+    /// The same as one line of a refusal.
+    pub fn finding(&self) -> Finding {
+        let (claim, found, expected) = self.values();
+        Finding::new(self.reason(), claim, found, expected, self.source_clause())
+    }
+
+    fn values(&self) -> (&'static str, String, String) {
+        let hex = |bytes: &[u8]| hex::encode(bytes);
+        match self {
+            Error::AkNotRestricted { found } => {
+                ("ak.attributes", found.to_string(), "restricted".into())
+            }
+            Error::AkNotFixed { found } => {
+                ("ak.attributes", found.to_string(), "fixedTPM, fixedParent".into())
+            }
+            Error::AkExternalOrigin { found } => {
+                ("ak.attributes", found.to_string(), "sensitiveDataOrigin".into())
+            }
+            Error::AkAttributes { found } => {
+                ("ak.attributes", found.to_string(), "sign, no decrypt, nothing unknown".into())
+            }
+            Error::AkHierarchy { found } => {
+                ("ak.hierarchy", hierarchy_name(*found), "endorsement".into())
+            }
+            Error::KeyNotFixed { found } => (
+                "certified_key.attributes",
+                found.to_string(),
+                "fixedTPM, fixedParent, sensitiveDataOrigin".into(),
+            ),
+            Error::KeyAttributes { found, expected } => {
+                ("certified_key.attributes", found.to_string(), expected.to_string())
+            }
+            Error::SvidKeyHierarchy { found } => {
+                ("certified_key.hierarchy", hierarchy_name(*found), "null".into())
+            }
+            Error::CertifiedName { found, expected } => {
+                ("certified_key.name", found.clone(), expected.clone())
+            }
+            Error::SvidKeyNotCertified { found, expected } => {
+                ("certified_key.spki_sha256", found.clone(), expected.clone())
+            }
+            Error::SignatureScheme { found, expected } => {
+                ("signature.scheme", found.clone(), expected.clone())
+            }
+            Error::SignatureHashWeak { found, expected } => {
+                ("signature.hash", found.to_string(), expected.to_string())
+            }
+            Error::Magic { found } => ("attest.magic", format!("{found:08x}"), "ff544347".into()),
+            Error::Kind { found, expected } => {
+                ("attest.type", format!("{found:04x}"), format!("{expected:04x}"))
+            }
+            Error::Nonce { found, expected } => ("attest.extra_data", hex(found), hex(expected)),
+            Error::Selection { found, expected } => {
+                ("pcrs.selection", found.clone(), expected.clone())
+            }
+            Error::ValuesSize { found, expected } => {
+                ("pcrs.size", found.to_string(), expected.to_string())
+            }
+            Error::RegisterDigest { found, expected } => {
+                ("pcrs.digest", found.clone(), expected.clone())
+            }
+            Error::ResetBetween { quote, certify } => {
+                ("clock.counters", format!("{certify:?}"), format!("{quote:?}"))
+            }
+            Error::EkChain(fault) => {
+                ("ek.chain", fault.to_string(), "a path to a pinned root".into())
+            }
+            Error::EkCertificate(fault) => {
+                ("ek.certificate", fault.to_string(), "a certificate".into())
+            }
+            Error::KeyWeak(fault) => {
+                ("key", fault.to_string(), "a key that may be relied on".into())
+            }
+            Error::Shape(fault) => ("evidence", fault.to_string(), "a whole TPM structure".into()),
+            other => ("evidence", other.to_string(), String::new()),
+        }
+    }
+
+    /// The rule that was broken, as text a reader can look up.
+    fn source_clause(&self) -> &'static str {
+        match self {
+            Error::EkTemplate | Error::EkProfile(_) | Error::EkKeyCertMismatch => {
+                "TCG EK Credential Profile 2.5"
+            }
+            Error::EkChain(_) | Error::EkCertificate(_) => "RFC 5280 §6",
+            _ => "TPM 2.0 Library, Part 2",
+        }
+    }
+}
+
+fn chain_reason(fault: &ChainError) -> Reason {
+    match fault {
+        ChainError::Untrusted => Reason::EkChainUntrusted,
+        ChainError::Expired { .. } => Reason::EkExpired,
+        ChainError::CriticalExtension { .. } => Reason::EkCriticalExt,
+        ChainError::NameConstraint { .. } => Reason::EkNameConstraint,
+        ChainError::SignatureWeak { .. } => Reason::CertSignatureWeak,
+        ChainError::KeyWeak { fault: KeyFault::Roca, .. } => Reason::KeyRoca,
+        ChainError::KeyWeak { .. } => Reason::KeyWeak,
+        _ => Reason::EkChainInvalid,
+    }
+}
