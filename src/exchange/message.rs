@@ -2,10 +2,12 @@
 //! with a name. Nothing here knows the state of an exchange; all of it is pure and fit to be fuzzed.
 
 use assay_evidence::binding::Face;
+use assay_evidence::digest::HashAlgorithm;
 use assay_evidence::nonce::Nonce;
 use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use assay_proto::attestation as wire;
+use assay_tpm::PcrSelection;
 use prost::Message;
 use zeroize::Zeroizing;
 
@@ -75,8 +77,8 @@ pub struct Challenge {
     pub nonce: Nonce,
     /// Blob and secret for TPM2_ActivateCredential.
     pub credential: Option<(Vec<u8>, Vec<u8>)>,
-    /// TPM_ALG_ID and mask of each bank, in the order to be quoted.
-    pub pcrs: Vec<(u16, Vec<u8>)>,
+    /// In the order to be quoted.
+    pub pcrs: Vec<PcrSelection>,
     pub want_log: bool,
     pub ima_from: u64,
     pub ima_limit: u64,
@@ -316,13 +318,14 @@ impl Challenge {
         }
         let mut pcrs = Vec::with_capacity(challenge.pcrs.len());
         for selection in challenge.pcrs {
-            let algorithm = u16::try_from(selection.alg)
-                .map_err(|_| field("challenge.pcrs.alg", selection.alg, "a TPM_ALG_ID"))?;
-            // TPM 2.0 Part 2, TPMS_PCR_SELECTION: sizeofSelect is 3 or 4 in practice.
-            if !(1..=4).contains(&selection.mask.len()) {
-                return Err(field("challenge.pcrs.mask", selection.mask.len(), "1 to 4 bytes"));
-            }
-            pcrs.push((algorithm, selection.mask));
+            let bank = u16::try_from(selection.alg).ok().and_then(HashAlgorithm::from_tpm_id);
+            let bank =
+                bank.ok_or_else(|| field("challenge.pcrs.alg", selection.alg, "a known bank"))?;
+            // TPM 2.0 Part 2, §10.6.2: sizeofSelect is 3 in practice.
+            let selection = PcrSelection::from_octets(bank, &selection.mask).ok_or_else(|| {
+                field("challenge.pcrs.mask", selection.mask.len(), "at most 4 bytes")
+            })?;
+            pcrs.push(selection);
         }
         if challenge.want.len() > limits::MAX_KINDS {
             return Err(field("challenge.want", challenge.want.len(), "at most 32 kinds"));
