@@ -102,7 +102,8 @@ pub enum EntryError {
     #[error("an entry needs 1 to 64 selectors, found {0}")]
     Selectors(usize),
     #[error(
-        "a parent is the server or a node below `/spire/agent`, or another entry; `{0}` is the entry itself"
+        "a parent is the server, a node below `/spire/agent`, or another entry; \
+         `{0}` is the entry itself"
     )]
     OwnParent(SpiffeId),
     #[error("an SVID lives at most 7 days, asked for {0:?}")]

@@ -1,4 +1,5 @@
-//! Start one software TPM and print its address: `cargo run -p assay-swtpm --example run -- FOLDER`.
+//! Start one software TPM and print its address:
+//! `cargo run -p assay-swtpm --example run -- FOLDER`.
 //! It runs until its standard input ends (Ctrl-D).
 
 use std::io::Read as _;

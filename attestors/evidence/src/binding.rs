@@ -339,7 +339,8 @@ mod tests {
         assert_eq!(input.binding().qualifying_data(), input.binding().report_data()[..32]);
     }
 
-    /// An agent that bound `actual` and says so honestly, judged by a server that wanted `attest()`.
+    /// An agent that bound `actual` and says so honestly, judged by a server that wanted
+    /// `attest()`.
     fn explained(actual: &BindingInput, state: NonceState) -> Reason {
         attest().explain(&actual.message(), &actual.binding().qualifying_data(), state)
     }

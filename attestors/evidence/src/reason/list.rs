@@ -44,11 +44,14 @@ reasons! {
     MessageMalformed "message-malformed"
         means "A message of the exchange cannot be read, or comes when another one is due"
         cause "peers of different versions, or a peer that does not follow the protocol"
-        remedy "run the same version on both sides; `explain` with the correlation id says which field";
+        remedy "run the same version on both sides; `explain` with the correlation id says \
+                which field";
     EvidenceMissing "evidence-missing"
         means "A piece of evidence that was asked for is not there"
-        cause "an agent that cannot or will not give it: a bank left out, no event log, no certification"
-        remedy "look at the agent's log; if the TPM really lacks it, say so at the node's admission";
+        cause "an agent that cannot or will not give it: a bank left out, no event log, no \
+               certification"
+        remedy "look at the agent's log; if the TPM really lacks it, say so at the node's \
+                admission";
     EvidenceTooLarge "evidence-too-large"
         means "A message or an item of evidence is larger than its limit"
         cause "a very long log, or an attempt to exhaust the server"
@@ -138,7 +141,8 @@ reasons! {
     EkCertMalformed "ek-cert-malformed"
         means "There is no certificate in what was given as endorsement certificate"
         cause "an empty or damaged NV index"
-        remedy "read the certificate again, or fetch it from the vendor and pass it by configuration";
+        remedy "read the certificate again, or fetch it from the vendor and pass it by \
+                configuration";
     EkKeyCertMismatch "ek-key-cert-mismatch"
         means "The endorsement certificate is for another key than the one shown"
         cause "a persistent handle that holds another key, or a borrowed certificate"
@@ -157,7 +161,8 @@ reasons! {
         remedy "add the intermediate to `intermediates`, or the root to `ek_root` if you trust it";
     EkChainInvalid "ek-chain-invalid"
         means "A certificate above the endorsement certificate breaks a rule of chains"
-        cause "an issuer that is no CA, a path that is too long, or a signature that does not verify"
+        cause "an issuer that is no CA, a path that is too long, or a signature that does not \
+               verify"
         remedy "compare the chain with the vendor's published one";
     EkCriticalExt "ek-critical-ext"
         means "A certificate has a critical extension that is not understood here"
@@ -233,8 +238,10 @@ reasons! {
         remedy "update the firmware, or switch the unused bank off";
     RegisterMismatch "register-mismatch"
         means "A register differs from what the profile expects"
-        cause "other firmware, another setting, another boot loader or kernel than the profile knows"
-        remedy "if the change is wanted, admit it as a new variant in the profile; if not, look at the host";
+        cause "other firmware, another setting, another boot loader or kernel than the profile \
+               knows"
+        remedy "if the change is wanted, admit it as a new variant in the profile; if not, look \
+                at the host";
     ProfileMissing "profile-missing"
         means "No profile says how this machine should look"
         cause "a node without a profile and no default"
