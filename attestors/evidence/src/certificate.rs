@@ -6,7 +6,6 @@
 //! to a root.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use x509_parser::certificate::X509Certificate;
@@ -17,6 +16,10 @@ use x509_parser::x509::X509Version;
 
 use crate::crypto;
 use crate::crypto::SignatureScheme;
+use crate::der;
+use crate::der::BIT_STRING;
+use crate::der::INTEGER;
+use crate::der::SEQUENCE;
 use crate::digest::HashAlgorithm;
 use crate::key::KeyError;
 use crate::key::PublicKey;
@@ -29,7 +32,7 @@ pub struct Certificate(Arc<Facts>);
 #[derive(PartialEq, Eq)]
 struct Facts {
     der: Vec<u8>,
-    tbs: Range<usize>,
+    tbs: Vec<u8>,
     subject: Vec<u8>,
     issuer: Vec<u8>,
     serial: Vec<u8>,
@@ -127,8 +130,9 @@ impl Certificate {
         }
         let der = bytes.get(..length).ok_or(CertificateError::Malformed)?;
         let tbs = &parsed.tbs_certificate;
+        let frame = Frame::parse(der).ok_or(CertificateError::Malformed)?;
         let facts = Facts {
-            tbs: range_within(der, tbs.as_ref()).ok_or(CertificateError::Malformed)?,
+            tbs: frame.tbs.to_vec(),
             subject: tbs.subject.as_raw().to_vec(),
             issuer: tbs.issuer.as_raw().to_vec(),
             serial: tbs.raw_serial().to_vec(),
@@ -137,7 +141,7 @@ impl Certificate {
             spki: tbs.subject_pki.raw.to_vec(),
             key: PublicKey::from_parsed_spki(&tbs.subject_pki),
             scheme: signature_scheme(&parsed),
-            signature: parsed.signature_value.data.to_vec(),
+            signature: frame.signature.to_vec(),
             extensions: extensions(&parsed)?,
             der: der.to_vec(),
         };
@@ -202,7 +206,7 @@ impl Certificate {
     }
 
     pub fn tbs(&self) -> &[u8] {
-        self.0.der.get(self.0.tbs.clone()).unwrap_or(&[])
+        &self.0.tbs
     }
 
     pub fn signature_scheme(&self) -> Option<CertificateSignature> {
@@ -309,12 +313,7 @@ fn signature_scheme(certificate: &X509Certificate<'_>) -> Option<CertificateSign
     use HashAlgorithm::Sha512;
     use SignatureScheme::EcdsaDer;
     use SignatureScheme::RsaPkcs1;
-    // RFC 5280 §4.1.1.2: the identifier inside the signed part must be the one outside.
-    if certificate.signature_algorithm.algorithm != certificate.tbs_certificate.signature.algorithm
-    {
-        return None;
-    }
-    let oid = certificate.signature_algorithm.algorithm.to_id_string();
+    let oid = certificate.tbs_certificate.signature.algorithm.to_id_string();
     let scheme = match oid.as_str() {
         "1.2.840.113549.1.1.4" => return Some(CertificateSignature::Md5),
         "1.2.840.113549.1.1.5" => RsaPkcs1(Sha1),
@@ -330,15 +329,39 @@ fn signature_scheme(certificate: &X509Certificate<'_>) -> Option<CertificateSign
     Some(CertificateSignature::Known(scheme))
 }
 
-/// Where `part`, a slice of `whole`, lies in it.
-fn range_within(whole: &[u8], part: &[u8]) -> Option<Range<usize>> {
-    let start = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
-    let end = start.checked_add(part.len())?;
-    (end <= whole.len()).then_some(start..end)
+/// The outermost structure, read strictly: what is not covered by the signature must have no choice
+/// (RFC 5280 §4.1). So the signature algorithm outside is the one inside, byte for byte.
+struct Frame<'a> {
+    tbs: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    fn parse(mut der: &'a [u8]) -> Option<Frame<'a>> {
+        let outer = der::take(&mut der).filter(|outer| outer.tag == SEQUENCE)?;
+        let mut rest = outer.contents;
+        let tbs = der::take(&mut rest)?;
+        let algorithm = der::take(&mut rest)?;
+        let signature = der::take(&mut rest).filter(|bits| bits.tag == BIT_STRING)?;
+
+        let mut fields = tbs.contents;
+        let mut inner = der::take(&mut fields)?;
+        if inner.tag == EXPLICIT_VERSION {
+            inner = der::take(&mut fields)?;
+        }
+        // That was the serial number; the algorithm is next.
+        let inner = if inner.tag == INTEGER { der::take(&mut fields)? } else { return None };
+
+        let (&unused_bits, signature) = signature.contents.split_first()?;
+        let strict = rest.is_empty() && unused_bits == 0 && algorithm.whole == inner.whole;
+        strict.then_some(Frame { tbs: tbs.whole, signature })
+    }
 }
 
 /// A promise of docs/reference/limits.md.
 pub const MAX_CERTIFICATE: usize = 16 * 1024;
+/// [0] EXPLICIT Version
+const EXPLICIT_VERSION: u8 = 0xa0;
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 /// Some vendors put TPM details there and mark it critical.
 const SUBJECT_DIRECTORY_ATTRIBUTES: &str = "2.5.29.9";

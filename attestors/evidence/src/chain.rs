@@ -7,14 +7,13 @@
 //!
 //! It builds no path through the network, reads no clock, and does not know revocation yet.
 
-use x509_parser::prelude::FromDer;
-
 use crate::certificate::AltName;
 use crate::certificate::Certificate;
 use crate::certificate::CertificateSignature;
 use crate::certificate::NameConstraints;
 use crate::crypto;
 use crate::crypto::SignatureScheme;
+use crate::der;
 use crate::digest::HashAlgorithm;
 use crate::key::KeyFault;
 use crate::time::Time;
@@ -285,9 +284,8 @@ fn is_below(tree: &[u8], name: &[u8]) -> bool {
     }
 }
 
-fn sequence_contents(der: &[u8]) -> Option<&[u8]> {
-    let (_, any) = x509_parser::asn1_rs::Any::from_der(der).ok()?;
-    Some(any.data)
+fn sequence_contents(mut name: &[u8]) -> Option<&[u8]> {
+    der::take(&mut name).map(|name| name.contents)
 }
 
 fn is_weakly_signed(certificate: &Certificate) -> bool {

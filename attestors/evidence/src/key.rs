@@ -8,6 +8,10 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::crypto;
+use crate::der;
+use crate::der::BIT_STRING;
+use crate::der::SEQUENCE;
+use crate::der::without_leading_zeros;
 
 /// The NIST curves that TPMs and their vendors sign with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -218,11 +222,6 @@ fn curve_from_oid(oid: &str) -> Option<Curve> {
     })
 }
 
-fn without_leading_zeros(number: &[u8]) -> &[u8] {
-    let start = number.iter().position(|&byte| byte != 0).unwrap_or(number.len());
-    number.get(start..).unwrap_or(&[])
-}
-
 /// Writes an unsigned number right-aligned; nothing if it is wider than the place.
 pub(crate) fn put_padded(number: &[u8], place: &mut [u8]) -> Option<()> {
     let number = without_leading_zeros(number);
@@ -235,47 +234,18 @@ pub(crate) fn put_padded(number: &[u8], place: &mut [u8]) -> Option<()> {
 
 /// RSAPublicKey ::= SEQUENCE { modulus INTEGER, publicExponent INTEGER } (RFC 8017 A.1.1)
 pub(crate) fn rsa_public_key(modulus: &[u8], exponent: u64) -> Vec<u8> {
-    let exponent = exponent.to_be_bytes();
-    let exponent = unsigned_integer(without_leading_zeros(&exponent));
-    tlv(0x30, &[unsigned_integer(modulus), exponent].concat())
+    let exponent = der::unsigned_integer(&exponent.to_be_bytes());
+    der::element(SEQUENCE, &[der::unsigned_integer(modulus), exponent].concat())
 }
 
 /// ECDSA-Sig-Value ::= SEQUENCE { r INTEGER, s INTEGER } (RFC 3279 §2.2.3)
 pub(crate) fn ecdsa_sig_value(r: &[u8], s: &[u8]) -> Vec<u8> {
-    let (r, s) = (without_leading_zeros(r), without_leading_zeros(s));
-    tlv(0x30, &[unsigned_integer(r), unsigned_integer(s)].concat())
+    der::element(SEQUENCE, &[der::unsigned_integer(r), der::unsigned_integer(s)].concat())
 }
 
 fn spki(identifier: &[u8], key: &[u8]) -> Vec<u8> {
-    let bits = tlv(0x03, &[&[0], key].concat());
-    tlv(0x30, &[identifier, &bits].concat())
-}
-
-fn unsigned_integer(number: &[u8]) -> Vec<u8> {
-    match number.first() {
-        None => tlv(0x02, &[0]),
-        Some(&first) if first >= 0x80 => tlv(0x02, &[&[0], number].concat()),
-        Some(_) => tlv(0x02, number),
-    }
-}
-
-/// DER with the shortest length form; contents here are a few hundred bytes.
-fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
-    let length = contents.len().to_be_bytes();
-    let short = without_leading_zeros(&length);
-    let mut out = Vec::with_capacity(contents.len() + 10);
-    out.push(tag);
-    match short {
-        [] => out.push(0),
-        &[one] if one < 0x80 => out.push(one),
-        // A usize has at most 8 bytes.
-        long => {
-            out.push(0x80 | u8::try_from(long.len()).unwrap_or(8));
-            out.extend_from_slice(long);
-        }
-    }
-    out.extend_from_slice(contents);
-    out
+    let bits = der::element(BIT_STRING, &[&[0], key].concat());
+    der::element(SEQUENCE, &[identifier, &bits].concat())
 }
 
 const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";

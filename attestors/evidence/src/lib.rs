@@ -18,6 +18,7 @@ pub mod binding;
 pub mod certificate;
 pub mod chain;
 pub mod crypto;
+mod der;
 pub mod digest;
 pub mod key;
 pub mod nonce;

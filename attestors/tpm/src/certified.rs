@@ -132,8 +132,9 @@ pub(crate) fn accept_svid_public(public: &Public) -> Result<(), Error> {
 
 /// It must die with the boot it was attested in: a primary of the null hierarchy, whose seed the
 /// TPM draws anew at each reset.
-pub(crate) fn accept_svid_hierarchy(name: &Name, qualified_name: &[u8]) -> Result<(), Error> {
-    match Hierarchy::of_primary(name, qualified_name) {
+pub(crate) fn accept_svid_hierarchy(name: &[u8], qualified_name: &[u8]) -> Result<(), Error> {
+    let name = Name::from_bytes(name).ok_or(Error::Malformed { place: "certified name" })?;
+    match Hierarchy::of_primary(&name, qualified_name) {
         Some(Hierarchy::Null) => Ok(()),
         found => Err(Error::SvidKeyHierarchy { found }),
     }

@@ -190,9 +190,9 @@ pub fn verify(
     // 5. Place of the keys.
     let mut not_checked = Vec::new();
     accept_signer(&quote, key, expected.unknown_parent, &mut not_checked)?;
-    if let (Some(shown), Some((_, qualified_name))) = (&shown, names) {
+    if let (Some(shown), Some((name, qualified_name))) = (&shown, names) {
         accept_signer(&shown.attest, key, expected.unknown_parent, &mut Vec::new())?;
-        certified::accept_svid_hierarchy(&shown.public.name(), qualified_name)?;
+        certified::accept_svid_hierarchy(name, qualified_name)?;
     }
 
     // 6. Freshness.
