@@ -76,6 +76,32 @@ pub fn sha512(bytes: &[u8]) -> [u8; 64] {
     fixed(&digest::SHA512, bytes)
 }
 
+/// SHA-256 of what comes in pieces: files, evidence as it streams in.
+#[derive(Clone)]
+pub struct Sha256(digest::Context);
+
+impl Sha256 {
+    pub fn new() -> Sha256 {
+        Sha256(digest::Context::new(&digest::SHA256))
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn finish(self) -> [u8; 32] {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.finish().as_ref());
+        out
+    }
+}
+
+impl Default for Sha256 {
+    fn default() -> Sha256 {
+        Sha256::new()
+    }
+}
+
 /// The digest of the parts one after another; nothing for SM3, which no library here computes.
 pub fn hash(algorithm: HashAlgorithm, parts: &[&[u8]]) -> Option<Digest> {
     let mut context = digest::Context::new(ring_digest(algorithm)?);
