@@ -17,5 +17,6 @@ pub mod reference;
 // 3: judgement
 // 4: keys, storage, records
 // 5: the CA, the exchange, channels, peers
+pub mod workload;
 // 6: faces
 // 7: the edge
