@@ -45,7 +45,7 @@ pub struct StoredBlob {
 /// What was promised about keeping evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Never less than a day, whatever is said: standings rest on it.
+    /// Never less than two days, whatever is said: standings rest on it.
     pub routine: Duration,
     pub full: Duration,
 }
@@ -103,7 +103,7 @@ impl Keep {
 impl Retention {
     /// Blobs of each kind that were last put before these times may go.
     pub(super) fn bounds(&self, now: Time) -> [(Keep, Time); 2] {
-        let shortest = Duration::from_secs(DAY_S);
+        let shortest = Duration::from_secs(2 * DAY_S);
         [
             (Keep::Routine, now - self.routine.max(shortest)),
             (Keep::Full, now - self.full.max(shortest)),

@@ -74,3 +74,9 @@ impl StoreError {
         move |source| Self::Io { path: path.to_owned(), source: Arc::new(source) }
     }
 }
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(source: rusqlite::Error) -> Self {
+        Self::engine("carry out a statement")(source)
+    }
+}

@@ -42,7 +42,7 @@ pub enum Flag {
 
 /// How far the node's TPM had come at its last accepted quote; compared in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Progress {
+pub struct Counters {
     pub reset_count: u32,
     pub restart_count: u32,
     pub clock: u64,
@@ -106,7 +106,7 @@ pub struct NodeRow {
     pub no_sha1: bool,
     pub admission: Admission,
     pub first_seen: Time,
-    pub progress: Option<Progress>,
+    pub counters: Option<Counters>,
     #[serde(default)]
     pub serials: Serials,
     #[serde(default)]
@@ -173,7 +173,7 @@ impl NodeRow {
             no_sha1: false,
             admission,
             first_seen,
-            progress: None,
+            counters: None,
             serials: Serials::default(),
             svid_key_in_tpm: false,
             banned: false,
