@@ -3,8 +3,11 @@
 use std::fmt;
 
 use assay_evidence::time::Time;
+use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
+use serde::de::Error as _;
 
 use crate::spiffe::SpiffeId;
 
@@ -46,6 +49,13 @@ impl fmt::Display for Serial {
 impl Serialize for Serial {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Serial {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse_hex(&text).ok_or_else(|| D::Error::custom("a serial is 16 bytes in hex"))
     }
 }
 

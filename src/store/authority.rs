@@ -5,7 +5,6 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::appraisal::CustodyClass;
-use crate::store::hexadecimal;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -36,10 +35,10 @@ pub struct AuthorityRow {
     #[serde(skip)]
     pub server_id: String,
     pub kind: AuthorityKind,
-    #[serde(with = "hexadecimal::array")]
+    #[serde(with = "hex::serde")]
     pub spki_sha256: [u8; 32],
     /// X.509: the self-signed certificate in DER. JWT: the SPKI in DER.
-    #[serde(with = "hexadecimal::array")]
+    #[serde(with = "hex::serde")]
     pub public: Vec<u8>,
     pub not_before: Time,
     pub not_after: Time,

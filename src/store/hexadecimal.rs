@@ -1,26 +1,4 @@
-//! How bytes stand in stored JSON: lower-case hex, also inside lists and options.
-
-/// `[u8; N]` and `Vec<u8>`.
-pub mod array {
-    use hex::FromHex;
-    use serde::Deserialize;
-    use serde::Deserializer;
-    use serde::Serializer;
-    use serde::de::Error;
-
-    pub fn serialize<S: Serializer>(bytes: &impl AsRef<[u8]>, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&hex::encode(bytes))
-    }
-
-    pub fn deserialize<'de, T, D>(d: D) -> Result<T, D::Error>
-    where
-        T: FromHex,
-        D: Deserializer<'de>,
-    {
-        let text = String::deserialize(d)?;
-        T::from_hex(&text).map_err(|_| D::Error::custom("not the hex that belongs here"))
-    }
-}
+//! How bytes inside lists and options stand in stored JSON: lower-case hex, as `hex::serde` has it.
 
 pub mod option {
     use hex::FromHex;

@@ -126,7 +126,7 @@ pub struct NodeRow {
 /// What an operator said of a node that is known by the hash of its EK alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EkAdmission {
-    #[serde(with = "hexadecimal::array")]
+    #[serde(with = "hex::serde")]
     pub spki_sha256: [u8; 32],
     #[serde(default)]
     pub owner: String,

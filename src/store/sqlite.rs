@@ -18,8 +18,8 @@ use std::sync::PoisonError;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use assay_evidence::crypto;
 use assay_evidence::crypto::Random;
+use assay_evidence::crypto::SystemRandom;
 use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use rusqlite::Connection;
@@ -252,7 +252,7 @@ fn server_id(connection: &Connection) -> Result<String, StoreError> {
         return Ok(id);
     }
     let mut bytes = [0; 16];
-    crypto::SystemRandom
+    SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| StoreError::Damaged("the system gives no random bytes".to_owned()))?;
     let id = hex::encode(bytes);

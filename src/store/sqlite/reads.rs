@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use assay_evidence::time::Time;
 use rusqlite::Connection;
-use rusqlite::OptionalExtension;
 use rusqlite::Params;
 use rusqlite::Row;
 use rusqlite::params;

@@ -122,6 +122,7 @@ impl Writer {
             };
             let count = if answer.is_ok() { &self.tally.commits } else { &self.tally.refused };
             count.fetch_add(1, Ordering::Relaxed);
+            drop(work.room);
             let _ = work.reply.send(answer);
         }
     }
