@@ -239,7 +239,7 @@ pub(crate) fn rsa_public_key(modulus: &[u8], exponent: u64) -> Vec<u8> {
 }
 
 /// ECDSA-Sig-Value ::= SEQUENCE { r INTEGER, s INTEGER } (RFC 3279 §2.2.3)
-pub(crate) fn ecdsa_sig_value(r: &[u8], s: &[u8]) -> Vec<u8> {
+pub fn ecdsa_sig_value(r: &[u8], s: &[u8]) -> Vec<u8> {
     der::element(SEQUENCE, &[der::unsigned_integer(r), der::unsigned_integer(s)].concat())
 }
 

@@ -18,6 +18,8 @@
 pub mod ak;
 pub mod certified;
 pub mod claims;
+#[cfg(feature = "attest")]
+pub mod collect;
 pub mod credential;
 pub mod endorsement;
 pub mod error;
