@@ -12,11 +12,13 @@
 pub mod clock;
 pub mod spiffe;
 // 1: evidence as it travels
+pub mod envelope;
 // 2: what is demanded
+pub mod policy;
 pub mod reference;
 // 3: judgement
+pub mod appraisal;
 // 4: keys, storage, records
 // 5: the CA, the exchange, channels, peers
-pub mod workload;
 // 6: faces
 // 7: the edge

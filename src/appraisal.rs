@@ -1,0 +1,293 @@
+//! Appraise: judge verified claims against reference values and policy.
+//!
+//! An [`Appraisal`] keeps what passed and what failed, a reason for each; it is never a `bool` and
+//! never an error. Only an affirming one becomes a [`Standing`], only a fresh standing becomes a
+//! [`Grant`], and only a grant makes the CA sign.
+//!
+//! Pure: no clock, no files, no network. Verification of signatures happened before, in the
+//! attestors; what to do about a verdict is decided after, by the faces.
+
+mod authorization;
+mod custody;
+mod deny;
+mod grant;
+mod standing;
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use assay_evidence::digest::Digest;
+use assay_evidence::digest::HashAlgorithm;
+use assay_evidence::reason::Finding;
+use assay_evidence::reason::Reason;
+use assay_evidence::time::Time;
+use assay_tpm::TpmClass;
+use serde::Serialize;
+
+use crate::envelope::Claims;
+use crate::policy::Policy;
+use crate::reference::Component;
+use crate::reference::Profile;
+use crate::reference::State;
+use crate::reference::Variant;
+use crate::spiffe::Selector;
+use crate::spiffe::SpiffeId;
+
+pub use authorization::Authorized;
+pub use authorization::authorized_entries;
+pub use custody::CustodyClass;
+pub use custody::CustodyProof;
+pub use custody::Gate;
+pub use deny::Deny;
+pub use deny::DenySet;
+pub use grant::AuthorityAct;
+pub use grant::DangerPermit;
+pub use grant::Grant;
+pub use grant::GrantKind;
+pub use grant::Refused;
+pub use standing::Standing;
+pub use standing::StandingRow;
+
+/// The tiers of EAR and AR4SI (draft-ietf-rats-ar4si).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Affirming,
+    Contraindicated,
+}
+
+/// Who is judged, as the node's row and the verified endorsement say; nothing the peer claims.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub node: SpiffeId,
+    pub tpm_class: TpmClass,
+    /// SHA-256 of the root certificate that the EK chain ended in; absent for a node enrolled by
+    /// EK hash alone, whose class is then asserted by the operator.
+    pub ek_root: Option<[u8; 32]>,
+    /// The binding that was signed covers the TLS channel it came over.
+    pub channel_bound: bool,
+    /// The agent's key was certified by the AK, now or at the attestation its channel rests on.
+    pub key_in_tpm: bool,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Which profile decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProfileName {
+    pub id: String,
+    pub serial: u64,
+    #[serde(with = "hex::serde")]
+    pub sha256: [u8; 32],
+}
+
+/// The outcome of judging one set of claims, pass or fail.
+#[derive(Debug, Clone, Serialize)]
+pub struct Appraisal {
+    id: String,
+    node: SpiffeId,
+    verdict: Verdict,
+    findings: Vec<Finding>,
+    warnings: Vec<Finding>,
+    not_checked: Vec<String>,
+    profile: ProfileName,
+    #[serde(with = "hex::serde")]
+    policy_sha256: [u8; 32],
+    quoted_at: Time,
+    reset_count: u32,
+    selectors: BTreeSet<Selector>,
+}
+
+/// Judges `claims` about `subject`. `id` names the appraisal in records; `quoted_at` is when the
+/// challenge was sent; `now` decides which variants are still in force.
+pub fn appraise(
+    id: String,
+    subject: &Subject,
+    claims: &Claims,
+    profile: &Profile,
+    policy: &Policy,
+    quoted_at: Time,
+    now: Time,
+) -> Appraisal {
+    let mut findings = Vec::new();
+    if !policy.tpm_class.contains(&subject.tpm_class) {
+        let allowed: Vec<_> = policy.tpm_class.iter().map(ToString::to_string).collect();
+        findings.push(Finding {
+            code: Reason::TpmClassNotAllowed,
+            claim: "tpm.class".to_owned(),
+            found: subject.tpm_class.to_string(),
+            expected: allowed.join(" or "),
+            source: "policy, `tpm_class`".to_owned(),
+        });
+    }
+    if policy.key_in_tpm && !subject.key_in_tpm {
+        findings.push(Finding {
+            code: Reason::SvidKeyNotCertified,
+            claim: "svid_key.in_tpm".to_owned(),
+            found: "false".to_owned(),
+            expected: "true".to_owned(),
+            source: "policy, `key_in_tpm`".to_owned(),
+        });
+    }
+    if policy.require_exporter && !subject.channel_bound {
+        findings.push(Finding {
+            code: Reason::ChannelBinding,
+            claim: "binding.exporter".to_owned(),
+            found: "absent".to_owned(),
+            expected: "the exporter of this TLS channel".to_owned(),
+            source: "policy, `require_exporter`".to_owned(),
+        });
+    }
+    for component in &profile.components {
+        findings.extend(appraise_component(component, claims, profile, now));
+    }
+    let verdict = if findings.is_empty() { Verdict::Affirming } else { Verdict::Contraindicated };
+    Appraisal {
+        id,
+        node: subject.node.clone(),
+        verdict,
+        findings,
+        warnings: claims.warnings().to_vec(),
+        not_checked: claims.not_checked().iter().map(ToString::to_string).collect(),
+        profile: ProfileName {
+            id: profile.id.clone(),
+            serial: profile.serial,
+            sha256: profile.sha256,
+        },
+        policy_sha256: policy.sha256,
+        quoted_at,
+        reset_count: claims.clock().reset_count,
+        selectors: selectors(subject, claims, profile),
+    }
+}
+
+impl Appraisal {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn node(&self) -> &SpiffeId {
+        &self.node
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.verdict
+    }
+
+    /// What failed, most decisive first; empty exactly when the verdict is affirming.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// What an operator should know and what refuses nothing by itself.
+    pub fn warnings(&self) -> &[Finding] {
+        &self.warnings
+    }
+
+    pub fn not_checked(&self) -> &[String] {
+        &self.not_checked
+    }
+
+    pub fn profile(&self) -> &ProfileName {
+        &self.profile
+    }
+
+    pub fn policy_sha256(&self) -> &[u8; 32] {
+        &self.policy_sha256
+    }
+
+    pub fn quoted_at(&self) -> Time {
+        self.quoted_at
+    }
+
+    pub fn reset_count(&self) -> u32 {
+        self.reset_count
+    }
+
+    /// Node selectors, from bound facts only.
+    pub fn selectors(&self) -> &BTreeSet<Selector> {
+        &self.selectors
+    }
+}
+
+/// One component passes when the found registers equal all literals of one variant in force. A
+/// revoked variant that matches wins over every other. Otherwise the nearest variant in force
+/// (fewest differing registers, first among equals) is what the finding compares with.
+fn appraise_component(
+    component: &Component,
+    claims: &Claims,
+    profile: &Profile,
+    now: Time,
+) -> Vec<Finding> {
+    let differing = |variant: &Variant| {
+        let mut findings = Vec::new();
+        for (bank, literals) in &variant.literals {
+            for (register, expected) in literals {
+                let found = claims.register(*bank, *register);
+                if found != Some(expected) {
+                    findings.push(Finding {
+                        code: Reason::RegisterMismatch,
+                        claim: format!("pcr.{bank}.{register}"),
+                        found: found.map_or_else(|| "not quoted".to_owned(), Digest::to_hex),
+                        expected: expected.to_hex(),
+                        source: source(profile, component, variant),
+                    });
+                }
+            }
+        }
+        findings
+    };
+    let revoked = component
+        .variants
+        .iter()
+        .find(|variant| variant.state == State::Revoked && differing(variant).is_empty());
+    if let Some(variant) = revoked {
+        return vec![Finding {
+            code: Reason::VariantRevoked,
+            claim: format!("component.{}", component.name),
+            found: format!("variant `{}`", variant.name),
+            expected: "a variant that is not revoked".to_owned(),
+            source: source(profile, component, variant),
+        }];
+    }
+    component
+        .variants
+        .iter()
+        .filter(|variant| match variant.state {
+            State::Active => true,
+            State::Retiring { until } => now < until,
+            State::Candidate | State::Revoked => false,
+        })
+        .map(differing)
+        .min_by_key(Vec::len)
+        .unwrap_or_else(|| {
+            vec![Finding {
+                code: Reason::RegisterMismatch,
+                claim: format!("component.{}", component.name),
+                found: "no variant in force".to_owned(),
+                expected: "an active or retiring variant".to_owned(),
+                source: format!("profile `{}`, serial {}", profile.id, profile.serial),
+            }]
+        })
+}
+
+fn source(profile: &Profile, component: &Component, variant: &Variant) -> String {
+    format!(
+        "profile `{}`, serial {}, line {} (component `{}`, variant `{}`)",
+        profile.id, profile.serial, variant.line, component.name, variant.name
+    )
+}
+
+/// The stable selector names; all of type `assay`.
+fn selectors(subject: &Subject, claims: &Claims, profile: &Profile) -> BTreeSet<Selector> {
+    let mut values =
+        vec![format!("tpm:class:{}", subject.tpm_class), format!("profile:{}", profile.id)];
+    values.extend(subject.node.node_id().map(|id| format!("node:{id}")));
+    values.extend(subject.ek_root.map(|root| format!("tpm:ek-root:{}", hex::encode(root))));
+    for (register, digest) in claims.registers(HashAlgorithm::Sha256) {
+        values.push(format!("pcr:sha256:{register}:{}", digest.to_hex()));
+    }
+    for (key, value) in &subject.labels {
+        values.push(format!("label:{key}:{value}"));
+    }
+    values.iter().filter_map(|value| Selector::new("assay", value).ok()).collect()
+}

@@ -1,0 +1,127 @@
+//! The envelope of evidence: media type and bytes, and the claims that came out of it.
+//!
+//! A closed set: new hardware is a new crate under `attestors/`, one media type here and one arm
+//! in each `match`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use assay_evidence::Finding;
+use assay_evidence::digest::Digest;
+use assay_evidence::digest::HashAlgorithm;
+use assay_tpm::ClockInfo;
+use serde::Serialize;
+
+const PREFIX: &str = "application/vnd.assay.";
+
+/// What an evidence item holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MediaType {
+    /// TPM2B_ATTEST ‖ TPMT_SIGNATURE of a quote.
+    TpmQuote,
+    /// TPM2B_ATTEST ‖ TPMT_SIGNATURE of a key certification.
+    TpmCertify,
+    /// Bare register values in the order of the signed selection.
+    TpmPcrs,
+    TcgEventlog,
+    ImaBinary,
+    ImaAscii,
+}
+
+impl MediaType {
+    pub const ALL: [Self; 6] = [
+        Self::TpmQuote,
+        Self::TpmCertify,
+        Self::TpmPcrs,
+        Self::TcgEventlog,
+        Self::ImaBinary,
+        Self::ImaAscii,
+    ];
+
+    /// The short word used in `kinds` and `want`: `tpm-quote`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::TpmQuote => "tpm-quote",
+            Self::TpmCertify => "tpm-certify",
+            Self::TpmPcrs => "tpm-pcrs",
+            Self::TcgEventlog => "tcg-eventlog",
+            Self::ImaBinary => "ima-binary",
+            Self::ImaAscii => "ima-ascii",
+        }
+    }
+
+    /// The most bytes an item of this kind may have.
+    pub fn limit(self) -> u64 {
+        match self {
+            Self::TpmQuote | Self::TpmCertify => 4 * 1_024,
+            Self::TpmPcrs => 8 * 1_024,
+            Self::TcgEventlog => 1_024 * 1_024,
+            Self::ImaBinary | Self::ImaAscii => 64 * 1_024 * 1_024,
+        }
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.word())
+    }
+}
+
+impl FromStr for MediaType {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        let word = text.strip_prefix(PREFIX).unwrap_or(text);
+        Self::ALL
+            .into_iter()
+            .find(|media_type| media_type.word() == word)
+            .ok_or_else(|| format!("`{text}` is not a media type of evidence"))
+    }
+}
+
+/// One evidence item as received.
+#[derive(Debug, Clone)]
+pub struct Item {
+    pub media_type: MediaType,
+    pub bytes: Vec<u8>,
+}
+
+/// Verified claims of any attestor.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Claims {
+    Tpm(assay_tpm::Claims),
+}
+
+impl Claims {
+    pub fn register(&self, bank: HashAlgorithm, index: u32) -> Option<&Digest> {
+        match self {
+            Self::Tpm(claims) => claims.registers().value(bank, index),
+        }
+    }
+
+    /// All registers of one bank, ascending.
+    pub fn registers(&self, bank: HashAlgorithm) -> impl Iterator<Item = (u32, &Digest)> {
+        let registers = match self {
+            Self::Tpm(claims) => claims.registers().bank(bank),
+        };
+        registers.into_iter().flatten().map(|(index, digest)| (*index, digest))
+    }
+
+    pub fn clock(&self) -> ClockInfo {
+        match self {
+            Self::Tpm(claims) => claims.clock(),
+        }
+    }
+
+    pub fn warnings(&self) -> &[Finding] {
+        match self {
+            Self::Tpm(claims) => claims.warnings(),
+        }
+    }
+
+    pub fn not_checked(&self) -> &[&'static str] {
+        match self {
+            Self::Tpm(claims) => claims.not_checked(),
+        }
+    }
+}
