@@ -4,8 +4,11 @@
 //! [`ProvedKey`] is one that is known to sit in a TPM, or for which the caller vouches; only with
 //! one of those can evidence be verified.
 
+use assay_evidence::Certificate;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::PublicKey;
+use assay_evidence::Time;
+use assay_evidence::chain;
 use assay_evidence::crypto;
 use assay_evidence::crypto::SignatureScheme;
 use serde::Serialize;
@@ -114,6 +117,25 @@ impl ProvedKey {
                 Ok(ProvedKey { signer, endorsement: None, trust: Trust::Caller })
             }
         }
+    }
+
+    /// A key that a certificate names, up to one of `roots`. With an attestation key in hand its
+    /// attributes hold too, and the certificate must be of that very key.
+    pub fn certified(
+        key: Option<AttestationKey>,
+        certificate: &Certificate,
+        intermediates: &[Certificate],
+        roots: &[Certificate],
+        now: Time,
+    ) -> Result<ProvedKey, Error> {
+        let named = certificate.public_key().map_err(|_| Error::AkCertificateKey)?;
+        let signer = match key {
+            Some(key) if key.public.key() == named => Signer::Tpm(key),
+            Some(_) => return Err(Error::AkCertificateKey),
+            None => Signer::Bare(named.clone()),
+        };
+        chain::verify(certificate, intermediates, roots, now).map_err(Error::AkChain)?;
+        Ok(ProvedKey { signer, endorsement: None, trust: Trust::Certificate })
     }
 
     /// Only `credential` calls this, when the TPM gave the secret back.

@@ -13,6 +13,7 @@ use assay_evidence::Time;
 use assay_evidence::certificate::AltName;
 use assay_evidence::certificate::CertificateError;
 use assay_evidence::chain;
+use assay_evidence::chain::ChainError;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -85,18 +86,25 @@ impl Anchors {
     }
 }
 
-/// A verified endorsement key.
+/// A certificate that a pinned root says is of an endorsement key.
+#[derive(Clone, Debug)]
+pub struct EndorsementCertificate {
+    certificate: Certificate,
+    key: PublicKey,
+    device: Device,
+    class: TpmClass,
+    root_sha256: [u8; 32],
+    weak_signature: bool,
+}
+
+/// A verified endorsement key: its certificate, and a known template around exactly that key.
 #[derive(Clone, Debug)]
 pub struct Endorsement {
+    certificate: EndorsementCertificate,
     public: Public,
     template: Template,
     spki_sha256: [u8; 32],
-    root_sha256: [u8; 32],
-    class: TpmClass,
-    certificate: Certificate,
-    device: Device,
     claimed_others: Vec<[u8; 32]>,
-    weak_signature: bool,
 }
 
 /// What the certificate says of the device (TCG EK Credential Profile, §3.1.2).
@@ -120,18 +128,18 @@ pub fn verify(
     anchors: &Anchors,
     now: Time,
 ) -> Result<Endorsement, Error> {
+    // 1. Shape.
     if certificates.len().max(chain.len()) > MAX_CERTIFICATES {
         return Err(Error::TooManyCertificates { max: MAX_CERTIFICATES });
     }
-    // 1. Shape.
     let certificates = certificates
         .iter()
         .map(|bytes| certificate_in_nv(bytes.as_ref()))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut intermediates = anchors.intermediates.clone();
-    for bytes in chain {
-        intermediates.push(Certificate::parse(bytes.as_ref()).map_err(Error::EkCertificate)?);
-    }
+    let chain = chain
+        .iter()
+        .map(|bytes| Certificate::parse(bytes.as_ref()))
+        .collect::<Result<Vec<_>, _>>()?;
     let public = Public::parse(ek_public)?;
 
     // 2. Keys: the certificate of this key, and a template around it.
@@ -140,29 +148,69 @@ pub fn verify(
         .partition(|certificate| certificate.public_key().is_ok_and(|key| key == public.key()));
     let certificate = used.into_iter().next().ok_or(Error::EkKeyCertMismatch)?;
     let template = Template::of(&public).ok_or(Error::EkTemplate)?;
-    let device = accept_profile(&certificate, public.key())?;
 
-    // 3. Signatures up to a root.
-    let path =
-        chain::verify(&certificate, &intermediates, &anchors.roots, now).map_err(Error::EkChain)?;
-    let untrusted = || Error::EkChain(chain::ChainError::Untrusted);
-    let root = anchors.roots.get(path.root()).ok_or_else(untrusted)?;
-    let class = anchors.classes.get(path.root()).copied().ok_or_else(untrusted)?;
+    // 3. What the certificate is, and signatures up to a root.
+    let certificate = verify_certificate(certificate, chain, anchors, now)?;
 
     Ok(Endorsement {
         spki_sha256: public.key().spki_sha256(),
-        root_sha256: root.sha256(),
-        class,
-        device,
         claimed_others: others
             .iter()
             .filter_map(|other| other.public_key().ok().map(PublicKey::spki_sha256))
             .collect(),
-        weak_signature: path.weak_signature(),
+        certificate,
         public,
         template,
-        certificate,
     })
+}
+
+/// Verifies an endorsement certificate by itself: a genuine TPM was made with this key in it.
+pub fn verify_certificate(
+    certificate: Certificate,
+    chain: Vec<Certificate>,
+    anchors: &Anchors,
+    now: Time,
+) -> Result<EndorsementCertificate, Error> {
+    let unsupported = |_| Error::EkProfile("a key of a kind that no such key has");
+    let key = certificate.public_key().map_err(unsupported)?.clone();
+    let device = accept_profile(&certificate, &key)?;
+
+    let intermediates = [chain, anchors.intermediates.clone()].concat();
+    let path =
+        chain::verify(&certificate, &intermediates, &anchors.roots, now).map_err(Error::EkChain)?;
+    let matched = anchors.roots.get(path.root()).zip(anchors.classes.get(path.root()));
+    let (root, &class) = matched.ok_or(Error::EkChain(ChainError::Untrusted))?;
+
+    let root_sha256 = root.sha256();
+    let weak_signature = path.weak_signature();
+    Ok(EndorsementCertificate { certificate, key, device, class, root_sha256, weak_signature })
+}
+
+impl EndorsementCertificate {
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    pub fn root_sha256(&self) -> &[u8; 32] {
+        &self.root_sha256
+    }
+
+    pub fn class(&self) -> TpmClass {
+        self.class
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// A CA of the chain signed over SHA-1: a warning.
+    pub fn weak_signature(&self) -> bool {
+        self.weak_signature
+    }
 }
 
 impl Endorsement {
@@ -184,23 +232,23 @@ impl Endorsement {
     }
 
     pub fn root_sha256(&self) -> &[u8; 32] {
-        &self.root_sha256
+        self.certificate.root_sha256()
     }
 
     pub fn class(&self) -> TpmClass {
-        self.class
+        self.certificate.class()
     }
 
     pub fn device(&self) -> &Device {
-        &self.device
+        self.certificate.device()
     }
 
     pub fn manufacturer(&self) -> &str {
-        &self.device.manufacturer
+        &self.certificate.device.manufacturer
     }
 
     pub fn certificate(&self) -> &Certificate {
-        &self.certificate
+        self.certificate.certificate()
     }
 
     /// Keys of the other certificates that came along. Nothing ties them to this TPM: good for
@@ -211,7 +259,7 @@ impl Endorsement {
 
     /// A CA of the chain signed over SHA-1: a warning.
     pub fn weak_signature(&self) -> bool {
-        self.weak_signature
+        self.certificate.weak_signature()
     }
 }
 

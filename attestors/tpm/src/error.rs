@@ -57,6 +57,10 @@ pub enum Error {
     AkScheme,
     #[error("the attestation key lives in the {} hierarchy", hierarchy_name(*.found))]
     AkHierarchy { found: Option<Hierarchy> },
+    #[error("the certificate is not of the attestation key")]
+    AkCertificateKey,
+    #[error("the certificate of the attestation key leads to no given root")]
+    AkChain(#[source] ChainError),
     #[error("the TPM did not give the secret of its challenge back")]
     Activation,
     #[error("a key that must not be relied on")]
@@ -135,6 +139,8 @@ impl Error {
             Error::AkAttributes { .. } => Reason::AkAttributes,
             Error::AkScheme => Reason::AkScheme,
             Error::AkHierarchy { .. } => Reason::AkHierarchy,
+            Error::AkCertificateKey => Reason::AkNotCertified,
+            Error::AkChain(fault) => ak_chain_reason(fault),
             Error::Activation => Reason::ActivationFailed,
             Error::KeyWeak(KeyFault::Roca) => Reason::KeyRoca,
             Error::KeyWeak(_) => Reason::KeyWeak,
@@ -248,6 +254,14 @@ impl Error {
             Error::EkChain(_) | Error::EkCertificate(_) => "RFC 5280 §6",
             _ => "TPM 2.0 Library, Part 2",
         }
+    }
+}
+
+/// Whatever is wrong above the key, nobody who counts has certified it; a weak key says more.
+fn ak_chain_reason(fault: &ChainError) -> Reason {
+    match fault {
+        ChainError::SignatureWeak { .. } | ChainError::KeyWeak { .. } => chain_reason(fault),
+        _ => Reason::AkNotCertified,
     }
 }
 
