@@ -152,3 +152,84 @@ const DIGESTS_SIZE: usize = 4 + 8 * (2 + MAX_DIGEST);
 const MAX_DIGEST: usize = 64;
 /// All registers of all banks in the longest form, several times over.
 const MAX_FILE: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use assay_evidence::Reason;
+
+    use super::*;
+
+    const ONE: &str = "0x1111111111111111111111111111111111111111111111111111111111111111";
+
+    fn refused(text: &str) -> Reason {
+        PcrFile::parse(text.as_bytes()).unwrap_err().reason()
+    }
+
+    #[test]
+    fn text_lists_values_by_bank_and_number() {
+        let text = format!("  sha1:\n  sha256:\n    0 : {ONE}\n    16: {ONE}\n");
+        let PcrFile::Listed(registers) = PcrFile::parse(text.as_bytes()).unwrap() else {
+            panic!("a list was expected")
+        };
+        assert_eq!(registers.bank(HashAlgorithm::Sha256).unwrap().len(), 2);
+        assert!(registers.bank(HashAlgorithm::Sha1).is_none());
+    }
+
+    #[test]
+    fn text_that_names_anything_twice_or_wrongly_is_refused() {
+        for text in [
+            format!("sha256:\n0: {ONE}\n0: {ONE}\n"),
+            "sha256:\nsha256:\n".into(),
+            "sha3:\n".into(),
+            format!("0: {ONE}\n"),
+            format!("sha256:\n32: {ONE}\n"),
+            format!("sha1:\n0: {ONE}\n"),
+            "sha256:\n0: 0xzz\n".into(),
+            "sha256:\nno colon here\n".into(),
+        ] {
+            assert_eq!(refused(&text), Reason::TpmMalformed, "{text}");
+        }
+        assert_eq!(refused(""), Reason::TpmMalformed);
+    }
+
+    /// One bank with PCR 0 and 1, as a little-endian machine writes it.
+    fn structures() -> Vec<u8> {
+        let mut bytes = vec![0; SELECTION_SIZE];
+        bytes[0] = 1;
+        bytes[4..11].copy_from_slice(&[0x0b, 0x00, 3, 0b11, 0, 0, 0]);
+        let mut digests = vec![0; DIGESTS_SIZE];
+        digests[0] = 2;
+        for (place, filler) in [(4, 0x11), (4 + 66, 0x22)] {
+            digests[place] = 32;
+            digests[place + 2..place + 34].fill(filler);
+        }
+        [bytes, vec![1, 0, 0, 0], digests].concat()
+    }
+
+    #[test]
+    fn structures_give_each_value_its_place() {
+        let PcrFile::Listed(registers) = PcrFile::parse(&structures()).unwrap() else {
+            panic!("a list was expected")
+        };
+        let value = |register| registers.value(HashAlgorithm::Sha256, register).unwrap();
+        assert_eq!(value(0).as_bytes(), [0x11; 32]);
+        assert_eq!(value(1).as_bytes(), [0x22; 32]);
+    }
+
+    #[test]
+    fn structures_that_do_not_fit_each_other_are_refused() {
+        for (place, byte) in [(7, 0b111), (7, 0b1), (4, 0x04), (6, 5), (SELECTION_SIZE + 8, 33)] {
+            let mut bytes = structures();
+            bytes[place] = byte;
+            let error = PcrFile::parse(&bytes).unwrap_err();
+            assert_eq!(error.reason(), Reason::TpmMalformed, "{place}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_bare_values() {
+        assert_eq!(PcrFile::parse(&[0xf7; 64]).unwrap(), PcrFile::Bare(vec![0xf7; 64]));
+        assert!(PcrFile::parse(&vec![0xf7; MAX_FILE + 1]).is_err());
+    }
+}

@@ -14,7 +14,6 @@
 //! Everything is an argument and nothing is remembered: the same bytes give the same verdict years
 //! later. What the register values mean is the appraiser's business.
 
-use assay_evidence::Digest;
 use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::Reader;
@@ -39,6 +38,11 @@ use crate::structures::selection::PcrSelection;
 use crate::structures::selection::Selections;
 use crate::structures::signature::Signature;
 
+mod registers;
+
+pub use registers::Selection;
+pub use registers::Values;
+
 /// A statement and its signature as bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signed<'a> {
@@ -59,15 +63,6 @@ pub struct Evidence<'a> {
     pub values: Option<Values<'a>>,
 }
 
-/// Register values beside a quote.
-#[derive(Clone, Copy, Debug)]
-pub enum Values<'a> {
-    /// One after another in the order of the signed selection, and nothing else.
-    Bare(&'a [u8]),
-    /// By bank and number, as a file lists them.
-    Listed(&'a Registers),
-}
-
 /// What the verifier demands of the evidence.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
@@ -80,17 +75,6 @@ pub struct Expected<'a> {
     /// Statements signed over anything weaker are refused.
     pub min_hash: HashAlgorithm,
     pub unknown_parent: UnknownParent,
-}
-
-/// Which registers the quote must cover.
-#[derive(Clone, Copy, Debug)]
-pub enum Selection<'a> {
-    /// Exactly these, bank by bank; a bank may come back empty, which proves it off. Values are
-    /// required. SHA-256 and, unless the TPM is known not to list it, SHA-1 must be among them.
-    Exactly { asked: &'a [PcrSelection], no_sha1: bool },
-    /// These and perhaps more: statements that somebody else asked for. Every register needs a
-    /// bank as strong as `min_bank`.
-    AtLeast { required: &'a [PcrSelection], min_bank: HashAlgorithm },
 }
 
 /// What to do when nothing tells where in its TPM the attestation key lives.
@@ -207,9 +191,10 @@ pub fn verify(
         _ if expected.svid_spki.is_some() => return Err(Error::Missing("key certification")),
         _ => None,
     };
-    accept_selection(&selections, &expected.selection)?;
+    registers::accept_selection(&selections, &expected.selection)?;
+    let hash = quote_signature.scheme.hash();
     let registers = match evidence.values {
-        Some(values) => registers(&selections, values, pcr_digest, quote_signature.scheme.hash())?,
+        Some(values) => registers::registers(&selections, values, pcr_digest, hash)?,
         None if matches!(expected.selection, Selection::Exactly { .. }) => {
             return Err(Error::Missing("register values"));
         }
@@ -231,9 +216,9 @@ pub fn verify(
         selection: selections,
         pcr_digest: pcr_digest.to_vec(),
         registers,
-        banks_off: banks_off(&selections),
+        banks_off: registers::banks_off(&selections),
         certified_key,
-        signature_hash: quote_signature.scheme.hash(),
+        signature_hash: hash,
         not_checked,
         warnings: clock_warning(&quote).into_iter().collect(),
     })
@@ -375,145 +360,6 @@ fn certified_key(
     let qualified_name =
         Name::from_bytes(qualified_name).ok_or(Error::Malformed { place: "qualified name" })?;
     Ok(CertifiedKey::new(public, qualified_name, statement.clock, statement.firmware_version))
-}
-
-/// The list as the TPM signed it, against what was asked for.
-fn accept_selection(signed: &Selections, expected: &Selection<'_>) -> Result<(), Error> {
-    match expected {
-        Selection::Exactly { asked, no_sha1 } => accept_exactly(signed, asked, *no_sha1),
-        Selection::AtLeast { required, min_bank } => accept_at_least(signed, required, *min_bank),
-    }
-}
-
-fn accept_exactly(signed: &Selections, asked: &[PcrSelection], no_sha1: bool) -> Result<(), Error> {
-    let listed = |bank: HashAlgorithm| asked.iter().any(|selection| selection.bank == bank);
-    if !listed(HashAlgorithm::Sha256) {
-        return Err(Error::Missing("sha256 bank"));
-    }
-    if !listed(HashAlgorithm::Sha1) && !no_sha1 {
-        return Err(Error::Missing("sha1 bank"));
-    }
-    // Same banks in the same order; each whole, or empty because the TPM does not have it on.
-    let same = signed.as_slice().len() == asked.len()
-        && signed.as_slice().iter().zip(asked).all(|(signed, asked)| {
-            signed.bank == asked.bank && (signed.mask == asked.mask || signed.mask == 0)
-        });
-    if !same {
-        return Err(Error::Selection {
-            found: signed.to_string(),
-            expected: Selections::new(asked).map(|asked| asked.to_string()).unwrap_or_default(),
-        });
-    }
-    let asked = asked.iter().fold(0, |mask, selection| mask | selection.mask);
-    accept_strong(signed, asked, HashAlgorithm::Sha256)
-}
-
-fn accept_at_least(
-    signed: &Selections,
-    required: &[PcrSelection],
-    min_bank: HashAlgorithm,
-) -> Result<(), Error> {
-    let covered = |asked: &PcrSelection| {
-        signed.bank(asked.bank).is_some_and(|signed| signed.mask & asked.mask == asked.mask)
-    };
-    let selected = signed.as_slice().iter().fold(0, |mask, selection| mask | selection.mask);
-    if selected == 0 || !required.iter().all(covered) {
-        let expected: Vec<String> = required.iter().map(ToString::to_string).collect();
-        return Err(Error::Selection {
-            found: signed.to_string(),
-            expected: match expected.as_slice() {
-                [] => "at least one register".into(),
-                _ => expected.join("+"),
-            },
-        });
-    }
-    accept_strong(signed, selected, min_bank)
-}
-
-/// Each register needs a bank that may decide; SHA-1 is compared, but never decides.
-fn accept_strong(
-    signed: &Selections,
-    registers: u32,
-    min_bank: HashAlgorithm,
-) -> Result<(), Error> {
-    let strong = signed
-        .as_slice()
-        .iter()
-        .filter(|selection| selection.bank.strength() >= min_bank.strength())
-        .fold(0, |mask, selection| mask | selection.mask);
-    match PcrSelection::new(min_bank, registers & !strong).registers().next() {
-        Some(register) => Err(Error::BankWeak { register, expected: min_bank }),
-        None => Ok(()),
-    }
-}
-
-/// pcrDigest = H(the selected values one after another), H being the hash of the signature
-/// (Part 3, §18.4). Each value takes the place that the signed selection gives it.
-fn registers(
-    signed: &Selections,
-    values: Values<'_>,
-    pcr_digest: &[u8],
-    hash: HashAlgorithm,
-) -> Result<Registers, Error> {
-    let joined;
-    let bare = match values {
-        Values::Bare(bare) => bare,
-        Values::Listed(listed) => {
-            joined = joined_values(signed, listed)?;
-            &joined
-        }
-    };
-    if bare.len() != signed.values_size() {
-        return Err(Error::ValuesSize { found: bare.len(), expected: signed.values_size() });
-    }
-    let found = crypto::hash(hash, &[bare])
-        .ok_or(Error::UnknownAlgorithm { place: "signature", id: hash.tpm_id() })?;
-    if found.as_bytes() != pcr_digest {
-        return Err(Error::RegisterDigest {
-            found: found.to_hex(),
-            expected: hex::encode(pcr_digest),
-        });
-    }
-    let mut reader = Reader::new(bare);
-    let mut registers = Registers::new();
-    for selection in signed.as_slice() {
-        for register in selection.registers() {
-            let place = Error::Malformed { place: "register values" };
-            let value = Digest::new(selection.bank, reader.take(selection.bank.size())?);
-            if !value.is_some_and(|value| registers.insert(register, value)) {
-                return Err(place);
-            }
-        }
-    }
-    reader.finish()?;
-    Ok(registers)
-}
-
-fn joined_values(signed: &Selections, listed: &Registers) -> Result<Vec<u8>, Error> {
-    for (&bank, values) in listed.iter() {
-        let mask = signed.bank(bank).map_or(0, |selection| selection.mask);
-        let selected = PcrSelection::new(bank, mask);
-        if let Some(&register) =
-            values.keys().find(|&&register| !selected.registers().any(|one| one == register))
-        {
-            return Err(Error::NotSigned { bank, register });
-        }
-    }
-    let mut joined = Vec::with_capacity(signed.values_size());
-    for selection in signed.as_slice() {
-        for register in selection.registers() {
-            let value = listed
-                .value(selection.bank, register)
-                .ok_or(Error::ValueMissing { bank: selection.bank, register })?;
-            joined.extend_from_slice(value.as_bytes());
-        }
-    }
-    Ok(joined)
-}
-
-fn banks_off(signed: &Selections) -> Vec<HashAlgorithm> {
-    let off = signed.as_slice().iter().filter(|selection| selection.mask == 0);
-    off.map(|selection| selection.bank).collect()
 }
 
 /// Both statements must be of one boot: a key from before a reset is not in the state after it.

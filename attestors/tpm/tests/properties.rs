@@ -132,15 +132,16 @@ proptest! {
     }
 
     #[test]
-    fn values_by_name_hash_as_they_stand_in_the_file(order in Just(()).prop_perturb(|_, mut r| r.next_u32())) {
+    fn listed_values_are_read_in_either_case(upper: bool) {
         // tpm2_pcrread writes text; in whatever case, the listed values are the quoted ones.
-        let claims = vectors::Shown::quote("quote-p256").verify(&vectors::ak("p256"), &vectors::expected()).unwrap();
+        let shown = vectors::Shown::quote("quote-p256");
+        let claims = shown.verify(&vectors::ak("p256"), &vectors::expected()).unwrap();
         let mut text = String::new();
         for (bank, values) in claims.registers().iter() {
             text.push_str(&format!("  {bank}:\n"));
             for (register, value) in values {
                 let hex = value.to_hex();
-                let hex = if order % 2 == 0 { hex.to_uppercase() } else { hex };
+                let hex = if upper { hex.to_uppercase() } else { hex };
                 text.push_str(&format!("    {register:<2}: 0x{hex}\n"));
             }
         }
