@@ -10,6 +10,7 @@
 
 // 0: values only
 pub mod clock;
+pub mod log;
 pub mod spiffe;
 // 1: evidence as it travels
 pub mod envelope;
