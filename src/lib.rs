@@ -24,3 +24,6 @@ pub mod appraisal;
 pub mod workload;
 // 6: faces
 // 7: the edge
+pub mod cli;
+#[cfg(feature = "demo")]
+pub mod demo;
