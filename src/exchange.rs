@@ -65,5 +65,3 @@ pub use verifier::Verified;
 
 /// SPIRE's name for this kind of node attestation: the `type` of its data.
 pub const DATA_TYPE: &str = "assay";
-/// The label of the TLS exporter that evidence is bound to; empty context, 32 bytes.
-pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-assay-attestation-1";

@@ -290,8 +290,8 @@ impl Sending {
                 return Err(Fault::Order { found: other.name(), expected: "continue" });
             }
         };
-        let part = want.iter().find_map(|id| self.due.get_mut(id).map(|part| (*id, part)));
-        let Some((id, part)) = part else {
+        let wanted = want.into_iter().find(|id| self.due.contains_key(id));
+        let Some((id, part)) = wanted.and_then(|id| Some((id, self.due.get_mut(&id)?))) else {
             return Err(Fault::Order { found: "continue", expected: "a want that is due" });
         };
         let end = part.sent.saturating_add(CHUNK).min(part.bytes.len());

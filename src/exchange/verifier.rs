@@ -616,6 +616,7 @@ impl Collected {
         if let Some(row) = &row {
             demand_welcome(row)?;
         }
+        let not_checked = open.not_checked(&claims);
         open.ticket.accept()?;
         let before = row.as_ref().and_then(|row| row.ak_name.clone());
         let ak_name = ak.name().as_bytes().to_vec();
@@ -663,7 +664,6 @@ impl Collected {
             let ek = open.endorsement.as_ref().map_or([0; 32], |ek| *ek.spki_sha256());
             return Err(not_admitted(&ek).with_pending(row));
         }
-        let not_checked = open.not_checked(&claims);
         Ok(Verified {
             row,
             replaced_ak: before.filter(|_| ak_is_new),
