@@ -21,6 +21,7 @@ pub mod reference;
 pub mod appraisal;
 // 4: keys, storage, records
 // 5: the CA, the exchange, channels, peers
+pub mod tls;
 pub mod workload;
 // 6: faces
 // 7: the edge
