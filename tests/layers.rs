@@ -115,15 +115,15 @@ fn file_names(path: &str, _: &str) -> Option<String> {
     vague.contains(&name).then(|| format!("`{name}` says nothing"))
 }
 
-/// Over 100 characters, unless it is one unbroken word, such as a vector in hex, or the row of a
-/// table in a comment.
+/// rustfmt keeps code within 100 where it can. This catches what it leaves alone, with some grace:
+/// long strings and comments, but not one unbroken word (a vector in hex) or the row of a table.
 fn long_line(text: &str) -> Option<String> {
     let long = |line: &&str| {
         let broken = line.split_whitespace().all(|word| word.chars().count() < 60);
         let row = line.trim_start().starts_with("//! |");
-        line.chars().count() > 100 && broken && !row
+        line.chars().count() > 110 && broken && !row
     };
-    text.lines().find(long).map(|line| format!("longer than 100: `{}`", line.trim()))
+    text.lines().find(long).map(|line| format!("longer than 110: `{}`", line.trim()))
 }
 
 /// `server` for src/server.rs and src/server/bundle.rs; nothing for files outside or on the roof.
@@ -258,6 +258,6 @@ fn a_name_that_says_nothing_is_caught() {
 
 #[test]
 fn a_long_line_is_caught_and_a_vector_is_not() {
-    assert!(long_line(&"word ".repeat(21)).is_some());
+    assert!(long_line(&"word ".repeat(23)).is_some());
     assert_eq!(long_line(&format!("let vector = \"{}\";", "0f".repeat(64))), None);
 }
