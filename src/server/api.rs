@@ -1,0 +1,9 @@
+//! The services of the server, one file each. They speak gRPC and decide with what is below.
+
+pub mod admin;
+pub mod agent;
+pub mod bundle;
+pub mod entry;
+pub mod health;
+pub mod node;
+pub mod svid;

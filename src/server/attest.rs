@@ -1,0 +1,558 @@
+//! The server's part of an exchange: it drives the verifier's machine, keeps the node's lock, and
+//! turns what was verified into a verdict, a standing and records.
+//!
+//! Two streams come here: AttestAgent of SPIRE's API, whose frames are bytes, and Refresh, whose
+//! frames are messages. Every exchange ends in one event of the log, and in records unless its
+//! peer was never heard out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use assay_evidence::binding::Purpose;
+use assay_evidence::crypto::SystemRandom;
+use assay_evidence::reason::Finding;
+use assay_evidence::reason::Reason;
+use assay_proto::attestation as wire;
+use tonic::Status;
+
+use crate::appraisal;
+use crate::appraisal::Appraisal;
+use crate::appraisal::Standing;
+use crate::appraisal::Subject;
+use crate::appraisal::Verdict;
+use crate::envelope::MediaType;
+use crate::exchange::Awaiting;
+use crate::exchange::Channel;
+use crate::exchange::Collected;
+use crate::exchange::FromAgent;
+use crate::exchange::Hello;
+use crate::exchange::Identified;
+use crate::exchange::NodeId;
+use crate::exchange::Refused;
+use crate::exchange::Step;
+use crate::exchange::Verified;
+use crate::records;
+use crate::records::Actor;
+use crate::records::Data;
+use crate::records::Draft;
+use crate::records::Ref;
+use crate::server::domain::Domain;
+use crate::server::domain::Source;
+use crate::server::nodes::Node;
+use crate::server::refusal;
+use crate::spiffe::SpiffeId;
+use crate::store::Blob;
+use crate::store::Change;
+use crate::store::EkAdmission;
+use crate::store::Keep;
+use crate::store::NodeRow;
+use crate::store::StoreError;
+
+/// A peer that was let in says hello within this time.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// The stream that carries an exchange.
+#[tonic::async_trait]
+pub trait Line: Send {
+    /// The next message; `None` when the peer has gone.
+    async fn receive(&mut self) -> Result<Option<FromAgent>, Refused>;
+    /// False when the peer has gone.
+    async fn send(&mut self, message: wire::FromServer) -> bool;
+}
+
+/// One exchange, from its hello to its verdict.
+pub struct Exchange<'a> {
+    pub domain: &'a Domain,
+    pub address: SocketAddr,
+    /// The correlation id, which becomes the appraisal's.
+    pub id: String,
+    pub purpose: Purpose,
+}
+
+/// Why an exchange gave no standing.
+#[derive(Debug)]
+pub enum End {
+    Refused(Box<Refused>),
+    /// The store or the lower floors failed; the status is what the peer is told.
+    Failed(Status),
+    /// The peer went away: nobody to tell.
+    Gone,
+}
+
+/// A node in good standing, fresh from its evidence.
+pub struct Stood {
+    pub node: Arc<Node>,
+    pub standing: Standing,
+    pub not_checked: Vec<String>,
+    pub warnings: Vec<Finding>,
+}
+
+/// Which row an attestation is about, before anything is proved.
+struct Candidate {
+    row: Option<NodeRow>,
+    admission: Option<EkAdmission>,
+    kin: Vec<NodeRow>,
+}
+
+impl From<Refused> for End {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(Box::new(refused))
+    }
+}
+
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(refusal::store(&error))
+    }
+}
+
+impl Exchange<'_> {
+    /// A whole attestation: who is it, may it join, does it hold what it says, is it good.
+    pub async fn attest(
+        &self,
+        line: &mut dyn Line,
+        hello: Hello,
+        channel: Channel,
+    ) -> Result<Stood, End> {
+        let domain = self.domain;
+        let now = domain.clock.moment();
+        let identified = Identified::attest(&domain.terms, hello, channel, now.wall)?;
+        let ek = identified.ek_spki_sha256().copied();
+        let mut candidate = self.candidate(&identified).await?;
+        self.demand_rate(&candidate)?;
+        let mut random = SystemRandom::new();
+        let (challenge, awaiting) = identified.challenge(
+            candidate.row.as_ref(),
+            &candidate.kin,
+            &mut random,
+            domain.clock.moment(),
+        )?;
+        let collected = self.collect(line, challenge, awaiting).await?;
+
+        // The row as it is now: two exchanges of one node are judged one after the other.
+        let id = self.spiffe_id(collected.node())?;
+        let node = domain.nodes.node(&domain.store, &id).await?;
+        let _newcomers = match &node {
+            None => Some(domain.newcomers.lock().await),
+            Some(_) => None,
+        };
+        let node = match node {
+            None => domain.nodes.node(&domain.store, &id).await?,
+            known => known,
+        };
+        if let Some(node) = node {
+            let _guard = node.lock().await;
+            let row = node.view().row;
+            return self.judge(Some(&node), collected, Some(row)).await;
+        }
+        if candidate.admission.is_some() {
+            let known = match ek {
+                Some(ek) => domain.store.ek(&ek).await?,
+                None => None,
+            };
+            if known.and_then(|known| known.admission).is_none() {
+                candidate.row = None;
+                let found = "retracted meanwhile";
+                let expected = "an admitted EK";
+                Err(Refused::new(Reason::NotAdmitted, "node.admission", found, expected))?;
+            }
+        }
+        self.judge(None, collected, candidate.row).await
+    }
+
+    /// New evidence for a standing that goes on.
+    pub async fn refresh(
+        &self,
+        line: &mut dyn Line,
+        hello: Hello,
+        exporter: Option<[u8; 32]>,
+        node: &Arc<Node>,
+    ) -> Result<Stood, End> {
+        let domain = self.domain;
+        let row = node.view().row;
+        let identified = Identified::refresh(&domain.terms, hello, exporter, &row)?;
+        let mut random = SystemRandom::new();
+        let now = domain.clock.moment();
+        let (challenge, awaiting) = identified.challenge(Some(&row), &[], &mut random, now)?;
+        let collected = self.collect(line, challenge, awaiting).await?;
+        let _guard = node.lock().await;
+        let row = node.view().row;
+        self.judge(Some(node), collected, Some(row)).await
+    }
+
+    async fn candidate(&self, identified: &Identified) -> Result<Candidate, End> {
+        let store = &self.domain.store;
+        let mut kin = Vec::new();
+        for ek in identified.other_eks() {
+            kin.extend(store.node_by_ek(ek).await?);
+        }
+        let row = store.node(identified.node().as_str()).await?;
+        if row.is_some() {
+            return Ok(Candidate { row, admission: None, kin });
+        }
+        let known = match identified.ek_spki_sha256() {
+            Some(ek) => store.ek(ek).await?,
+            None => None,
+        };
+        let admission = known.and_then(|known| known.admission);
+        let now = self.domain.clock.now();
+        let row = admission.as_ref().map(|admission| identified.admitted_by(admission, now));
+        Ok(Candidate { row, admission, kin })
+    }
+
+    fn demand_rate(&self, candidate: &Candidate) -> Result<(), Refused> {
+        let proved = candidate.row.as_ref().filter(|row| row.ak_name.is_some());
+        let source =
+            Source { address: self.address.ip(), node: proved.map(|row| row.node_id.clone()) };
+        let mut attesting = self.domain.attesting.lock().unwrap_or_else(PoisonError::into_inner);
+        attesting.take(source, self.domain.clock.boot()).map_err(|wait| {
+            let found = "more attestations than that";
+            let limit = self.domain.config.limits.attestations_per_minute;
+            let expected = format!("at most {limit} a minute from one source");
+            Refused::new(Reason::OverLimit, "source.rate", found, expected).retry_after(wait)
+        })
+    }
+
+    /// Sends the challenge and takes the answers until everything is there or time is up.
+    async fn collect(
+        &self,
+        line: &mut dyn Line,
+        challenge: wire::FromServer,
+        mut awaiting: Awaiting,
+    ) -> Result<Collected, End> {
+        let clock = &self.domain.clock;
+        let mut message = challenge;
+        loop {
+            if !line.send(message).await {
+                return Err(End::Gone);
+            }
+            let left = awaiting.deadline().saturating_sub(clock.boot());
+            let Ok(received) = tokio::time::timeout(left, line.receive()).await else {
+                return Err(awaiting.expire(clock.moment()).into());
+            };
+            let Some(received) = received? else { return Err(End::Gone) };
+            match awaiting.receive(received, clock.moment())? {
+                Step::Collected(collected) => return Ok(collected),
+                Step::More(more, next) => (message, awaiting) = (more, next),
+            }
+        }
+    }
+
+    /// The verdict, under the node's lock: all that follows from it is one commit.
+    async fn judge(
+        &self,
+        node: Option<&Arc<Node>>,
+        collected: Collected,
+        row: Option<NodeRow>,
+    ) -> Result<Stood, End> {
+        let domain = self.domain;
+        let moment = domain.clock.moment();
+        let before = node.and_then(|node| node.standing());
+        let live = before.as_ref().is_some_and(|standing| standing.is_fresh(moment));
+        let reset_before = row.as_ref().and_then(|row| row.counters).map(|c| c.reset_count);
+        let verified = collected.verify(row, live, moment.wall)?;
+        let id = self.spiffe_id(verified.node())?;
+        if self.purpose == Purpose::Refresh {
+            self.demand_same_boot(node, &verified, reset_before).await?;
+        }
+        let appraisal = self.appraise(&id, &verified, moment)?;
+        let policy = &domain.config.nodes.policy;
+        let deny = domain.registry.deny(&domain.store).await?;
+        let standing = Standing::from(&appraisal, verified.quoted(), policy.max_age, deny.sequence);
+
+        let changed = self.purpose == Purpose::Attest
+            || standing.is_none()
+            || before.as_ref().is_none_or(|before| {
+                before.row().profile_sha256 != appraisal.profile().sha256
+                    || before.row().reset_count != appraisal.reset_count()
+            });
+        let (blobs, kept) = blobs(&verified, changed)?;
+        let mut changes: Vec<Change> = blobs.into_iter().map(Change::Blob).collect();
+        changes.push(match &standing {
+            Some(standing) => Change::Standing(standing.clone()),
+            None => Change::VoidStanding { node: id.clone(), reason: reason(&appraisal) },
+        });
+        let mut drafts = Vec::new();
+        drafts
+            .extend(verified.replaced_ak().map(|before| self.ak_replaced(&id, before, &verified)));
+        drafts.push(self.evidence(&id, &verified, kept));
+        drafts.push(self.result(&id, &appraisal, &verified, standing.as_ref()));
+        let row = verified.row().clone();
+        let node = match node {
+            Some(node) => {
+                node.commit(&domain.store, row, changes, drafts).await?;
+                node.clone()
+            }
+            None => {
+                changes.insert(0, Change::Node(row));
+                domain.store.commit(changes, drafts).await?;
+                let node = domain.nodes.node(&domain.store, &id).await?;
+                node.ok_or_else(|| End::Failed(Status::internal("a row went missing")))?
+            }
+        };
+        match standing {
+            Some(standing) => {
+                node.stand(standing.clone());
+                Ok(Stood {
+                    node,
+                    standing,
+                    not_checked: verified.not_checked().to_vec(),
+                    warnings: verified.warnings().to_vec(),
+                })
+            }
+            None => {
+                node.fall(reason(&appraisal));
+                Err(Refused::appraised(&appraisal, verified.node()).into())
+            }
+        }
+    }
+
+    /// The agent's key dies with the boot that it was attested in; a refresh out of another boot
+    /// speaks for a key that is gone.
+    async fn demand_same_boot(
+        &self,
+        node: Option<&Arc<Node>>,
+        verified: &Verified,
+        before: Option<u32>,
+    ) -> Result<(), End> {
+        let found = verified.counters().map(|counters| counters.reset_count);
+        if found == before {
+            return Ok(());
+        }
+        let written = |count: Option<u32>| count.map_or("none".to_owned(), |c| c.to_string());
+        let refused = Refused::new(
+            Reason::ResetUnexplained,
+            "tpm.reset_count",
+            written(found),
+            format!("{}, as attested", written(before)),
+        );
+        if let Some(node) = node {
+            let void =
+                Change::VoidStanding { node: node.id.clone(), reason: Reason::ResetUnexplained };
+            self.domain.store.commit(vec![void], Vec::new()).await?;
+            node.fall(Reason::ResetUnexplained);
+        }
+        Err(refused.into())
+    }
+
+    fn appraise(
+        &self,
+        id: &SpiffeId,
+        verified: &Verified,
+        moment: crate::clock::Moment,
+    ) -> Result<Appraisal, End> {
+        let row = verified.row();
+        let profile = self.domain.profile(row.profile.as_deref()).map_err(|error| {
+            let found = row.profile.clone().unwrap_or_default();
+            tracing::error!(node = %id, error = %error, "the profile of a node cannot be read");
+            Refused::new(Reason::ProfileMissing, "node.profile", found, "a readable profile")
+        })?;
+        let class = row.class.ok_or_else(|| {
+            Refused::new(Reason::TpmClassNotAllowed, "tpm.class", "unknown", "a known class")
+        })?;
+        let subject = Subject {
+            node: id.clone(),
+            tpm_class: class,
+            ek_root: row.ek_root,
+            key_in_tpm: verified.key_in_tpm(),
+            channel_bound: verified.channel_bound(),
+            labels: row.labels.clone(),
+        };
+        Ok(appraisal::appraise(
+            self.id.clone(),
+            &subject,
+            verified.claims(),
+            &profile,
+            &self.domain.config.nodes.policy,
+            verified.quoted().wall,
+            moment.wall,
+        ))
+    }
+
+    fn draft(&self, id: &SpiffeId, mut refs: Vec<Ref>, data: Data) -> Draft {
+        refs.insert(0, Ref::Standing(self.id.clone()));
+        let actor = match self.purpose {
+            Purpose::Refresh => Actor::Spiffe(id.clone()),
+            _ => Actor::Address(self.address),
+        };
+        Draft { subject: records::Subject::Id(id.clone()), actor, refs, data }
+    }
+
+    fn evidence(&self, id: &SpiffeId, verified: &Verified, kept: Vec<Ref>) -> Draft {
+        let clock = verified.claims().clock();
+        let row = verified.row();
+        let evidence = records::Evidence {
+            purpose: verified.purpose(),
+            face: verified.face(),
+            nonce: *verified.nonce(),
+            exporter_sha256: verified.exporter_sha256(),
+            ek_spki_sha256: row.ek_spki_sha256.first().copied(),
+            ak_name: row.ak_name.clone(),
+            counters: Some(records::Counters {
+                reset_count: clock.reset_count,
+                restart_count: clock.restart_count,
+                clock: clock.clock,
+                safe: clock.safe,
+            }),
+            items: verified
+                .items()
+                .iter()
+                .map(|item| records::Item {
+                    media_type: item.media_type.to_string(),
+                    size: item.size,
+                    sha256: item.sha256,
+                })
+                .collect(),
+        };
+        self.draft(id, kept, Data::Evidence(evidence))
+    }
+
+    fn result(
+        &self,
+        id: &SpiffeId,
+        appraisal: &Appraisal,
+        verified: &Verified,
+        standing: Option<&Standing>,
+    ) -> Draft {
+        let profile = appraisal.profile();
+        let outcome = records::Outcome {
+            verdict: match appraisal.verdict() {
+                Verdict::Affirming => records::Verdict::Affirming,
+                Verdict::Contraindicated => records::Verdict::Contraindicated,
+            },
+            findings: appraisal.findings().to_vec(),
+            warnings: appraisal.warnings().to_vec(),
+            not_checked: verified.not_checked().to_vec(),
+            profile: Some((profile.id.clone(), profile.serial, profile.sha256)),
+            policy_sha256: Some(*appraisal.policy_sha256()),
+            quoted_at: Some(appraisal.quoted_at()),
+            expires_at: standing.map(Standing::expires_at),
+        };
+        self.draft(id, Vec::new(), Data::Result(outcome))
+    }
+
+    fn ak_replaced(&self, id: &SpiffeId, before: &[u8], verified: &Verified) -> Draft {
+        let after = verified.row().ak_name.as_ref().map(hex::encode).unwrap_or_default();
+        let arguments = [("before".to_owned(), hex::encode(before)), ("after".to_owned(), after)];
+        let admin = records::Admin { act: "ak-replaced", arguments: arguments.into() };
+        self.draft(id, Vec::new(), Data::Admin(admin))
+    }
+
+    /// Ends the exchange towards the log, the records and the peer.
+    pub async fn close(&self, end: End) -> Option<Status> {
+        let refused = match end {
+            End::Gone => {
+                tracing::debug!(correlation_id = self.id, address = %self.address, "peer left");
+                return None;
+            }
+            End::Failed(status) => return Some(status),
+            End::Refused(refused) => refused,
+        };
+        let domain = self.domain;
+        let detail = domain.config.nodes.policy.refusal_detail;
+        let first = refused.findings().first();
+        tracing::warn!(
+            decision = "refused",
+            purpose = self.purpose.as_str(),
+            node = refused.node().map(NodeId::as_str),
+            address = %self.address,
+            code = refused.reason().code(),
+            claim = first.map(|finding| finding.claim.as_str()),
+            found = first.map(|finding| finding.found.as_str()),
+            expected = first.map(|finding| finding.expected.as_str()),
+            source = first.map(|finding| finding.source.as_str()),
+            findings = refused.findings().len(),
+            correlation_id = self.id,
+            "evidence refused"
+        );
+        if let Err(error) = self.record_refusal(&refused).await {
+            let status = refusal::store(&error);
+            if refused.flag().is_some() {
+                return Some(status);
+            }
+        }
+        Some(refused.status(&self.id, detail))
+    }
+
+    /// Keeps the refusal, and what it does to the node's row. An appraisal is recorded with its
+    /// evidence already, and so many strangers may fail that not each of them is written down.
+    async fn record_refusal(&self, refused: &Refused) -> Result<(), StoreError> {
+        let domain = self.domain;
+        if domain.store.records_by_ref(records::RefKind::Standing, &self.id, None, 1).await?.len()
+            > 0
+        {
+            return Ok(());
+        }
+        let id = match refused.node() {
+            Some(node) => node.spiffe_id(&domain.config.trust_domain).ok(),
+            None => None,
+        };
+        let node = match &id {
+            Some(id) => domain.nodes.node(&domain.store, id).await?,
+            None => None,
+        };
+        if node.is_none() && !domain.may_record_stranger() {
+            return Ok(());
+        }
+        let subject = match &id {
+            Some(id) => records::Subject::Id(id.clone()),
+            None => records::Subject::TrustDomain,
+        };
+        let draft = Draft {
+            subject,
+            actor: Actor::Address(self.address),
+            refs: vec![Ref::Standing(self.id.clone())],
+            data: Data::Result(records::Outcome::refused(refused.findings().to_vec())),
+        };
+        match (node, refused.flag(), refused.pending()) {
+            (Some(node), Some(flag), _) => {
+                let _guard = node.lock().await;
+                let mut row = node.view().row;
+                row.flag = Some(flag);
+                let reason = refused.reason();
+                let void = Change::VoidStanding { node: node.id.clone(), reason };
+                node.commit(&domain.store, row, vec![void], vec![draft]).await?;
+                node.fall(reason);
+            }
+            (Some(node), None, Some(pending)) => {
+                let _guard = node.lock().await;
+                let row = NodeRow { revision: node.view().row.revision, ..pending.clone() };
+                node.commit(&domain.store, row, Vec::new(), vec![draft]).await?;
+            }
+            (None, _, Some(pending)) => {
+                domain.store.commit(vec![Change::Node(pending.clone())], vec![draft]).await?;
+            }
+            _ => {
+                domain.store.commit(Vec::new(), vec![draft]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn spiffe_id(&self, node: &NodeId) -> Result<SpiffeId, End> {
+        node.spiffe_id(&self.domain.config.trust_domain)
+            .map_err(|error| End::Failed(Status::internal(error.to_string())))
+    }
+}
+
+/// The full set where something changed, otherwise the quote alone.
+fn blobs(verified: &Verified, full: bool) -> Result<(Vec<Blob>, Vec<Ref>), StoreError> {
+    let keep = if full { Keep::Full } else { Keep::Routine };
+    let mut blobs = Vec::new();
+    let mut refs = Vec::new();
+    for item in verified.items() {
+        let Some(bytes) = &item.bytes else { continue };
+        if full || item.media_type == MediaType::TpmQuote {
+            let blob = Blob::new(&item.media_type.to_string(), bytes.clone(), keep)?;
+            refs.push(Ref::Blob(*blob.sha256()));
+            blobs.push(blob);
+        }
+    }
+    Ok((blobs, refs))
+}
+
+fn reason(appraisal: &Appraisal) -> Reason {
+    appraisal.findings().first().map_or(Reason::AppraisalContraindicated, |finding| finding.code)
+}

@@ -1,0 +1,543 @@
+//! `server.toml`: syntax first, then once into a checked [`Config`].
+//!
+//! Unknown keys are errors that name key and line. Every path is taken from the folder of the
+//! file. Roots, profile and policy are read here, so that a server that starts is a server whose
+//! demands were understood. Nothing here opens a device, a socket or the store.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use assay_evidence::certificate::Certificate;
+use assay_evidence::certificate::CertificateError;
+use assay_evidence::crypto;
+use assay_tpm::endorsement::Anchors;
+use assay_tpm::endorsement::EkRoot;
+use assay_tpm::endorsement::TpmClass;
+use serde::Deserialize;
+
+use crate::clock::Span;
+use crate::log::Log;
+use crate::policy::Policy;
+use crate::policy::PolicyError;
+use crate::reference::Profile;
+use crate::reference::ProfileError;
+use crate::spiffe::IdError;
+use crate::spiffe::TrustDomain;
+
+/// No file that a configuration names is longer.
+const MAX_FILE: u64 = 4 * 1_024 * 1_024;
+
+/// How a server is to run; every field judged.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub trust_domain: TrustDomain,
+    pub data_dir: PathBuf,
+    /// The agents' TLS listener.
+    pub listen: SocketAddr,
+    /// The private socket of the administrator, in a folder of mode 0700.
+    pub socket: PathBuf,
+    pub log: Log,
+    pub custody: Custody,
+    pub svid: Svid,
+    pub nodes: Nodes,
+    pub limits: Limits,
+    /// Where the bundle is written at each change, for agents to bootstrap from.
+    pub bundle_export: Option<PathBuf>,
+    /// How long open calls may still run after a request to stop.
+    pub drain: Duration,
+    /// SHA-256 of the text; the authority's first creation is recorded under it.
+    pub sha256: [u8; 32],
+}
+
+/// What keeps the issuing keys.
+#[derive(Debug, Clone)]
+pub enum Custody {
+    /// A TPM 2.0, whose own EK must chain to these roots.
+    Tpm { tcti: String, anchors: Anchors },
+    /// Memory of this process and a file; only behind `danger_software_keys = true`.
+    Software,
+}
+
+/// Lives of what is signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Svid {
+    pub x509_ttl: Duration,
+    pub jwt_ttl: Duration,
+    pub ca_ttl: Duration,
+}
+
+/// Which nodes are let in, and by what they are judged.
+#[derive(Debug, Clone)]
+pub struct Nodes {
+    pub profile: Profile,
+    pub profile_path: PathBuf,
+    pub policy: Policy,
+    pub admit: BTreeSet<Admit>,
+    pub anchors: Anchors,
+    /// SHA-256 of the root certificates below which any EK is welcome.
+    pub admit_roots: BTreeSet<[u8; 32]>,
+    /// The folder that relative profile paths of `assay node admit` start from.
+    pub folder: PathBuf,
+}
+
+/// By what a node may be admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admit {
+    /// The hash of its EK, entered beforehand.
+    Hash,
+    /// An operator, after it has proved itself once.
+    Operator,
+    /// A root marked `admit = true`.
+    Root,
+}
+
+/// Bounds that keep one peer from using up the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Attestations and refreshes under way at once.
+    pub attestations: usize,
+    /// Attestations of one source in a minute, and as many at once after a rest.
+    pub attestations_per_minute: u32,
+    /// Signatures of one node in a second.
+    pub signatures_per_second: u32,
+    /// Open TLS connections.
+    pub connections: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    #[error("{}: cannot be read", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{}: {found} bytes, expected at most {MAX_FILE}", path.display())]
+    Size { path: PathBuf, found: u64 },
+    #[error("{}: {fault}", path.display())]
+    Syntax { path: PathBuf, fault: String },
+    #[error("`{key}` is `{found}`, expected {expected}")]
+    Value { key: &'static str, found: String, expected: &'static str },
+    #[error("`trust_domain`: a name was expected")]
+    TrustDomain(#[source] IdError),
+    #[error("profile {}: {fault}", path.display())]
+    Profile { path: PathBuf, fault: ProfileError },
+    #[error("policy {}: {fault}", path.display())]
+    Policy { path: PathBuf, fault: PolicyError },
+    #[error("{}: not a certificate", path.display())]
+    Certificate { path: PathBuf, source: CertificateError },
+    #[error("{}: no certificate in it", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error(
+        "software keys sign with no hardware behind them; set `danger_software_keys = true` in `[keys]` to accept that"
+    )]
+    SoftwareKeys,
+    #[error("`danger_software_keys` goes with `custody = \"software\"` alone, found custody `tpm`")]
+    NeedlessDanger,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigSyntax {
+    trust_domain: String,
+    data_dir: PathBuf,
+    #[serde(default = "default_listen")]
+    listen: SocketAddr,
+    socket: Option<PathBuf>,
+    #[serde(default = "default_drain")]
+    drain: Span,
+    #[serde(default)]
+    log: Log,
+    keys: KeysSyntax,
+    #[serde(default)]
+    svid: SvidSyntax,
+    nodes: NodesSyntax,
+    #[serde(default)]
+    limits: LimitsSyntax,
+    #[serde(default)]
+    bootstrap: BootstrapSyntax,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeysSyntax {
+    custody: CustodySyntax,
+    tcti: Option<String>,
+    #[serde(default)]
+    ek_root: Vec<EkRootSyntax>,
+    #[serde(default)]
+    danger_software_keys: bool,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum CustodySyntax {
+    Tpm,
+    Software,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EkRootSyntax {
+    path: PathBuf,
+    intermediates: Option<PathBuf>,
+    class: TpmClass,
+    #[serde(default)]
+    admit: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct SvidSyntax {
+    x509_ttl: Span,
+    jwt_ttl: Span,
+    ca_ttl: Span,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodesSyntax {
+    profile: PathBuf,
+    policy: Option<PathBuf>,
+    #[serde(default = "default_admit")]
+    admit: Vec<Admit>,
+    #[serde(default)]
+    ek_root: Vec<EkRootSyntax>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LimitsSyntax {
+    attestations: usize,
+    attestations_per_minute: u32,
+    signatures_per_second: u32,
+    connections: usize,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct BootstrapSyntax {
+    bundle: Option<PathBuf>,
+}
+
+impl Default for SvidSyntax {
+    fn default() -> Self {
+        Self {
+            x509_ttl: Span(Duration::from_secs(3_600)),
+            jwt_ttl: Span(Duration::from_secs(300)),
+            ca_ttl: Span(Duration::from_secs(90 * 86_400)),
+        }
+    }
+}
+
+impl Default for LimitsSyntax {
+    fn default() -> Self {
+        Self {
+            attestations: 256,
+            attestations_per_minute: 60,
+            signatures_per_second: 500,
+            connections: 8_192,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `server.toml` and every file that it names.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+        Self::parse(&text(path)?, path, &folder)
+    }
+
+    fn parse(text: &str, path: &Path, folder: &Path) -> Result<Self, ConfigError> {
+        let syntax: ConfigSyntax = toml::from_str(text).map_err(|error| ConfigError::Syntax {
+            path: path.to_path_buf(),
+            fault: error.to_string().trim_end().to_owned(),
+        })?;
+        let trust_domain =
+            TrustDomain::parse(&syntax.trust_domain).map_err(ConfigError::TrustDomain)?;
+        let data_dir = folder.join(&syntax.data_dir);
+        let socket = match syntax.socket {
+            Some(socket) => folder.join(socket),
+            None => data_dir.join("private").join("api.sock"),
+        };
+        Ok(Self {
+            trust_domain,
+            socket,
+            data_dir,
+            listen: syntax.listen,
+            log: syntax.log,
+            custody: syntax.keys.judged(folder)?,
+            svid: syntax.svid.judged()?,
+            nodes: syntax.nodes.judged(folder)?,
+            limits: syntax.limits.judged()?,
+            bundle_export: syntax.bootstrap.bundle.map(|path| folder.join(path)),
+            drain: span("drain", syntax.drain, 1, 300, "1s to 5m")?,
+            sha256: crypto::sha256(text.as_bytes()),
+        })
+    }
+}
+
+impl KeysSyntax {
+    fn judged(self, folder: &Path) -> Result<Custody, ConfigError> {
+        match (self.custody, self.danger_software_keys) {
+            (CustodySyntax::Software, true) => Ok(Custody::Software),
+            (CustodySyntax::Software, false) => Err(ConfigError::SoftwareKeys),
+            (CustodySyntax::Tpm, true) => Err(ConfigError::NeedlessDanger),
+            (CustodySyntax::Tpm, false) => {
+                let absent =
+                    |key, expected| ConfigError::Value { key, found: String::new(), expected };
+                let tcti = self.tcti.ok_or_else(|| {
+                    absent("keys.tcti", "the server's TPM, such as `device:/dev/tpmrm0`")
+                })?;
+                if self.ek_root.is_empty() {
+                    let expected = "at least one root of the server's own TPM";
+                    return Err(absent("keys.ek_root", expected));
+                }
+                let (anchors, _) = anchors(&self.ek_root, folder)?;
+                Ok(Custody::Tpm { tcti, anchors })
+            }
+        }
+    }
+}
+
+impl SvidSyntax {
+    fn judged(self) -> Result<Svid, ConfigError> {
+        Ok(Svid {
+            x509_ttl: span("svid.x509_ttl", self.x509_ttl, 10, 604_800, "10s to 7d")?,
+            jwt_ttl: span("svid.jwt_ttl", self.jwt_ttl, 10, 86_400, "10s to 1d")?,
+            ca_ttl: span("svid.ca_ttl", self.ca_ttl, 3_600, 31_536_000, "1h to 365d")?,
+        })
+    }
+}
+
+impl NodesSyntax {
+    fn judged(self, folder: &Path) -> Result<Nodes, ConfigError> {
+        let profile_path = folder.join(&self.profile);
+        let (policy_path, policy_text) = match &self.policy {
+            Some(path) => (folder.join(path), text(&folder.join(path))?),
+            None => (PathBuf::from("(built in)"), String::new()),
+        };
+        let policy = Policy::parse(&policy_text)
+            .map_err(|fault| ConfigError::Policy { path: policy_path, fault })?;
+        if self.admit.is_empty() {
+            let expected = "one or more of hash, operator, root";
+            return Err(ConfigError::Value { key: "nodes.admit", found: "[]".into(), expected });
+        }
+        let (anchors, admit_roots) = anchors(&self.ek_root, folder)?;
+        Ok(Nodes {
+            profile: load_profile(&profile_path)?,
+            profile_path,
+            policy,
+            admit: self.admit.into_iter().collect(),
+            anchors,
+            admit_roots,
+            folder: folder.to_path_buf(),
+        })
+    }
+}
+
+impl LimitsSyntax {
+    fn judged(self) -> Result<Limits, ConfigError> {
+        let bounded = |key, found: u64, high: u64, expected| {
+            if (1..=high).contains(&found) {
+                return Ok(());
+            }
+            Err(ConfigError::Value { key, found: found.to_string(), expected })
+        };
+        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        bounded("limits.attestations", wide(self.attestations), 4_096, "1 to 4096")?;
+        bounded(
+            "limits.attestations_per_minute",
+            self.attestations_per_minute.into(),
+            60_000,
+            "1 to 60000",
+        )?;
+        bounded(
+            "limits.signatures_per_second",
+            self.signatures_per_second.into(),
+            100_000,
+            "1 to 100000",
+        )?;
+        bounded("limits.connections", wide(self.connections), 65_536, "1 to 65536")?;
+        Ok(Limits {
+            attestations: self.attestations,
+            attestations_per_minute: self.attestations_per_minute,
+            signatures_per_second: self.signatures_per_second,
+            connections: self.connections,
+        })
+    }
+}
+
+/// Reads and parses a profile; also what `assay node admit --profile` goes through.
+pub fn load_profile(path: &Path) -> Result<Profile, ConfigError> {
+    Profile::parse(&text(path)?)
+        .map_err(|fault| ConfigError::Profile { path: path.to_path_buf(), fault })
+}
+
+/// The anchors of all roots listed, and the SHA-256 of those whose EKs are welcome at sight.
+fn anchors(
+    roots: &[EkRootSyntax],
+    folder: &Path,
+) -> Result<(Anchors, BTreeSet<[u8; 32]>), ConfigError> {
+    let (mut pinned, mut intermediates) = (Vec::new(), Vec::new());
+    let mut admitted = BTreeSet::new();
+    for root in roots {
+        for certificate in certificates(&folder.join(&root.path))? {
+            if root.admit {
+                admitted.insert(certificate.sha256());
+            }
+            pinned.push(EkRoot { certificate, class: root.class });
+        }
+        if let Some(path) = &root.intermediates {
+            intermediates.extend(certificates(&folder.join(path))?);
+        }
+    }
+    Ok((Anchors::new(pinned, intermediates), admitted))
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, ConfigError> {
+    let found = Certificate::parse_set(&bytes(path)?)
+        .map_err(|source| ConfigError::Certificate { path: path.to_path_buf(), source })?;
+    if found.is_empty() {
+        return Err(ConfigError::NoCertificate { path: path.to_path_buf() });
+    }
+    Ok(found)
+}
+
+fn text(path: &Path) -> Result<String, ConfigError> {
+    String::from_utf8(bytes(path)?).map_err(|_| ConfigError::Syntax {
+        path: path.to_path_buf(),
+        fault: "not UTF-8".to_owned(),
+    })
+}
+
+fn bytes(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let unread = |source| ConfigError::Read { path: path.to_path_buf(), source };
+    let found = fs::metadata(path).map_err(unread)?.len();
+    if found > MAX_FILE {
+        return Err(ConfigError::Size { path: path.to_path_buf(), found });
+    }
+    fs::read(path).map_err(unread)
+}
+
+fn span(
+    key: &'static str,
+    found: Span,
+    low: u64,
+    high: u64,
+    expected: &'static str,
+) -> Result<Duration, ConfigError> {
+    if (low..=high).contains(&found.0.as_secs()) {
+        return Ok(found.0);
+    }
+    Err(ConfigError::Value { key, found: format!("{}s", found.0.as_secs()), expected })
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 8_081))
+}
+
+fn default_drain() -> Span {
+    Span(Duration::from_secs(10))
+}
+
+fn default_admit() -> Vec<Admit> {
+    vec![Admit::Hash]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const PROFILE: &str = r#"schema = "firmware-profile/1"
+id = "demo/swtpm"
+serial = 1
+root = "tpm2"
+banks = ["sha256"]
+[[component]]
+name = "firmware"
+on = [0]
+[[component.variant]]
+name = "1"
+state = "active"
+pcr = { sha256 = { "0" = "0000000000000000000000000000000000000000000000000000000000000000" } }
+"#;
+
+    const SERVER: &str = r#"trust_domain = "example.org"
+data_dir = "state"
+[keys]
+custody = "software"
+danger_software_keys = true
+[nodes]
+profile = "profile.toml"
+"#;
+
+    fn loaded(text: &str) -> Result<Config, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("profile.toml"), PROFILE).unwrap();
+        let path = folder.path().join("server.toml");
+        fs::write(&path, text).unwrap();
+        Config::load(&path)
+    }
+
+    fn refused(text: &str) -> String {
+        loaded(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_shortest_configuration_has_safe_defaults() {
+        let config = loaded(SERVER).unwrap();
+        assert_eq!(config.trust_domain.as_str(), "example.org");
+        assert_eq!(config.nodes.admit, BTreeSet::from([Admit::Hash]));
+        assert!(config.nodes.policy.key_in_tpm && config.nodes.admit_roots.is_empty());
+        assert!(config.socket.ends_with("state/private/api.sock"));
+        assert!(config.data_dir.is_absolute());
+        assert_eq!(config.limits.attestations, 256);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let fault = refused(&format!("{SERVER}profil = \"x\"\n"));
+        assert!(fault.contains("profil") && fault.contains("line 8"), "{fault}");
+        let fault = refused(&SERVER.replace("[nodes]", "[limits]\nattestation = 2\n[nodes]"));
+        assert!(fault.contains("attestation") && fault.contains("line 7"), "{fault}");
+    }
+
+    #[test]
+    fn software_keys_need_their_danger_switch_and_hardware_keys_must_not_have_it() {
+        let soft = SERVER.replace("danger_software_keys = true\n", "");
+        assert!(refused(&soft).contains("danger_software_keys"));
+        let hard = SERVER.replace("\"software\"", "\"tpm\"");
+        assert!(refused(&hard).contains("custody `tpm`"));
+        let hard = soft.replace("\"software\"", "\"tpm\"");
+        assert!(refused(&hard).contains("keys.tcti"));
+        let rootless = hard.replace("[nodes]", "tcti = \"device:/dev/tpmrm0\"\n[nodes]");
+        assert!(refused(&rootless).contains("keys.ek_root"));
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        let with = |line: &str| refused(&format!("{line}\n{SERVER}"));
+        assert!(with("drain = \"0s\"").contains("drain"));
+        assert!(with("listen = \"nowhere\"").contains("listen"));
+        let table = |table: &str| refused(&format!("{SERVER}{table}\n"));
+        assert!(table("[svid]\njwt_ttl = \"2d\"").contains("svid.jwt_ttl"));
+        assert!(table("[limits]\nattestations = 0").contains("limits.attestations"));
+        assert!(table("[log]\nlevel = \"loud\"").contains("level"));
+        assert!(table("admit = []").contains("nodes.admit"));
+        assert!(refused(&SERVER.replace("example.org", "Example.org")).contains("trust_domain"));
+    }
+
+    #[test]
+    fn a_file_that_is_missing_or_broken_is_named() {
+        let gone = refused(&SERVER.replace("profile.toml", "gone.toml"));
+        assert!(gone.contains("gone.toml"), "{gone}");
+        let broken = refused(&format!(
+            "{SERVER}[[nodes.ek_root]]\npath = \"profile.toml\"\nclass = \"software\"\n"
+        ));
+        assert!(broken.contains("profile.toml"), "{broken}");
+    }
+}

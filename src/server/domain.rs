@@ -1,0 +1,170 @@
+//! The trust domain at work: everything that the calls of this server share.
+//!
+//! It is made once at start and handed to every service. It holds no policy of its own; what it
+//! offers are the questions that several services ask in the same words.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use assay_evidence::reason::Reason;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::appraisal::Standing;
+use crate::ca::Authority;
+use crate::clock::Clock;
+use crate::exchange::Admission;
+use crate::exchange::Budget;
+use crate::exchange::NonceLedger;
+use crate::exchange::Terms;
+use crate::reference::Profile;
+use crate::server::config;
+use crate::server::config::Admit;
+use crate::server::config::Config;
+use crate::server::config::ConfigError;
+use crate::server::limit::Limit;
+use crate::server::nodes::Node;
+use crate::server::nodes::Nodes;
+use crate::server::refusal;
+use crate::server::registry::Registry;
+use crate::store::Store;
+
+/// Profiles of nodes kept in memory; the default one is kept apart.
+const MAX_PROFILES: usize = 1_024;
+/// Refusals of strangers that are recorded: they must not fill the disk.
+const STRANGERS_PER_MINUTE: u32 = 600;
+
+pub struct Domain {
+    pub config: Config,
+    pub clock: Clock,
+    pub store: Store,
+    pub authority: Authority,
+    pub registry: Registry,
+    pub nodes: Nodes,
+    /// What every exchange is held to, and what they share.
+    pub terms: Terms,
+    /// Held while a node that nobody knows yet gets its row.
+    pub newcomers: tokio::sync::Mutex<()>,
+    /// Exchanges under way.
+    pub exchanges: Arc<Semaphore>,
+    pub attesting: Mutex<Limit<Source>>,
+    pub signing: Mutex<Limit<String>>,
+    strangers: Mutex<Limit<()>>,
+    profiles: Mutex<BTreeMap<String, Arc<Profile>>>,
+    drain: watch::Sender<bool>,
+}
+
+/// Who is counted when attestations are limited. A node that has proved itself counts apart from
+/// the others behind its address; it stays tied to the address, so that a stranger who shows its
+/// certificate elsewhere uses up nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Source {
+    pub address: IpAddr,
+    pub node: Option<String>,
+}
+
+impl Domain {
+    pub fn new(config: Config, clock: Clock, store: Store, authority: Authority) -> Self {
+        let minute = Duration::from_secs(60);
+        Self {
+            exchanges: Arc::new(Semaphore::new(config.limits.attestations)),
+            attesting: Mutex::new(Limit::new(config.limits.attestations_per_minute, minute)),
+            signing: Mutex::new(Limit::new(
+                config.limits.signatures_per_second,
+                Duration::from_secs(1),
+            )),
+            profiles: Mutex::new(BTreeMap::new()),
+            drain: watch::Sender::new(false),
+            registry: Registry::default(),
+            nodes: Nodes::default(),
+            strangers: Mutex::new(Limit::new(STRANGERS_PER_MINUTE, minute)),
+            newcomers: tokio::sync::Mutex::new(()),
+            terms: Terms {
+                trust_domain: config.trust_domain.clone(),
+                anchors: Arc::new(config.nodes.anchors.clone()),
+                admission: Arc::new(Admission {
+                    operator: config.nodes.admit.contains(&Admit::Operator),
+                    roots: match config.nodes.admit.contains(&Admit::Root) {
+                        true => config.nodes.admit_roots.clone(),
+                        false => BTreeSet::new(),
+                    },
+                }),
+                max_age: config.nodes.policy.max_age,
+                key_in_tpm: config.nodes.policy.key_in_tpm,
+                budget: Budget::default(),
+                ledger: NonceLedger::default(),
+            },
+            config,
+            clock,
+            store,
+            authority,
+        }
+    }
+
+    /// The profile that judges a node: its own, or the default. Read once; again after a restart.
+    pub fn profile(&self, name: Option<&str>) -> Result<Arc<Profile>, ConfigError> {
+        let Some(name) = name else { return Ok(Arc::new(self.config.nodes.profile.clone())) };
+        let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(profile) = profiles.get(name) {
+            return Ok(profile.clone());
+        }
+        let profile = Arc::new(config::load_profile(&self.profile_path(name))?);
+        if profiles.len() < MAX_PROFILES {
+            profiles.insert(name.to_owned(), profile.clone());
+        }
+        Ok(profile)
+    }
+
+    fn profile_path(&self, name: &str) -> PathBuf {
+        self.config.nodes.folder.join(name)
+    }
+
+    /// The fresh standing of `node`, or a refusal after which its agent refreshes or attests.
+    pub fn demand_standing(&self, node: &Node, method: &str) -> Result<Standing, Status> {
+        let refuse = |reason, detail: &str| {
+            Err(refusal::refuse(&node.id.to_string(), method, reason, detail))
+        };
+        match node.standing() {
+            None => refuse(Reason::StandingMissing, "no standing"),
+            Some(standing) if standing.is_fresh(self.clock.moment()) => Ok(standing),
+            Some(standing) => {
+                refuse(Reason::StandingStale, &format!("ended {}", standing.expires_at()))
+            }
+        }
+    }
+
+    /// Takes a place among the signatures of `node` in this second.
+    pub fn demand_signing_rate(&self, node: &Node, method: &str) -> Result<(), Status> {
+        let mut signing = self.signing.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.boot();
+        signing.take(node.id.to_string(), now).map_err(|_| {
+            refusal::refuse(&node.id.to_string(), method, Reason::OverLimit, "signatures")
+        })
+    }
+
+    /// Whether one more refusal of somebody unknown is written down; the log has them all.
+    pub fn may_record_stranger(&self) -> bool {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        strangers.take((), self.clock.boot()).is_ok()
+    }
+
+    /// From now on: no new connections, health says so, watching agents are told.
+    pub fn begin_drain(&self) {
+        self.drain.send_replace(true);
+    }
+
+    pub fn draining(&self) -> bool {
+        *self.drain.borrow()
+    }
+
+    pub fn drain_signal(&self) -> watch::Receiver<bool> {
+        self.drain.subscribe()
+    }
+}

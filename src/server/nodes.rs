@@ -1,0 +1,204 @@
+//! The nodes that this server knows, each with its row, its standing and its lock.
+//!
+//! Rows and standings live in the store; here are the copies that calls decide by. Every change
+//! of a row goes through the node's lock and the store first, so the copy is never ahead of what
+//! a crash would leave. A node is remembered only where the store has a row of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use assay_evidence::reason::Reason;
+use assay_evidence::time::Time;
+use tokio::sync::watch;
+
+use crate::appraisal::Standing;
+use crate::records::Draft;
+use crate::spiffe::Serial;
+use crate::spiffe::SpiffeId;
+use crate::store::Change;
+use crate::store::NodeRow;
+use crate::store::Replaced;
+use crate::store::Store;
+use crate::store::StoreError;
+
+/// Serials remembered as replaced; older ones are unknown and as useless.
+const MAX_REPLACED: usize = 16;
+
+#[derive(Debug, Default)]
+pub struct Nodes {
+    known: Mutex<HashMap<String, Arc<Node>>>,
+}
+
+/// One node at work.
+#[derive(Debug)]
+pub struct Node {
+    pub id: SpiffeId,
+    /// Held while evidence is judged and while the row is changed.
+    lock: tokio::sync::Mutex<()>,
+    view: Mutex<View>,
+    signal: watch::Sender<Signal>,
+}
+
+/// What calls decide by.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub row: NodeRow,
+    pub standing: Option<Standing>,
+    /// The last evidence was contraindicated: a whole attestation must come next.
+    pub must_reattest: bool,
+}
+
+/// What `Watch` is woken by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Signal {
+    /// Rises when the agent should refresh at once.
+    pub refresh: u64,
+    /// The agent's calls end with this until it attests again.
+    pub ended: Option<Reason>,
+}
+
+impl Nodes {
+    /// The node of this id, if the store has a row of it.
+    pub async fn node(
+        &self,
+        store: &Store,
+        id: &SpiffeId,
+    ) -> Result<Option<Arc<Node>>, StoreError> {
+        let Some(node_id) = id.node_id() else { return Ok(None) };
+        if let Some(node) = self.known().get(node_id) {
+            return Ok(Some(node.clone()));
+        }
+        let Some(row) = store.node(node_id).await? else { return Ok(None) };
+        let standing = store.standing(id).await?;
+        let view = View { row, standing, must_reattest: false };
+        let mut known = self.known();
+        let node = known.entry(node_id.to_owned()).or_insert_with(|| Arc::new(Node::new(id, view)));
+        Ok(Some(node.clone()))
+    }
+
+    /// Forgets a node whose row is deleted; what still holds it is told to stop.
+    pub fn forget(&self, id: &SpiffeId) {
+        let removed = id.node_id().and_then(|node_id| self.known().remove(node_id));
+        if let Some(node) = removed {
+            node.end(Reason::NotAttested);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Arc<Node>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    fn new(id: &SpiffeId, view: View) -> Self {
+        Self {
+            id: id.clone(),
+            lock: tokio::sync::Mutex::new(()),
+            view: Mutex::new(view),
+            signal: watch::Sender::new(Signal::default()),
+        }
+    }
+
+    /// A copy of what is known now.
+    pub fn view(&self) -> View {
+        self.look().clone()
+    }
+
+    pub fn standing(&self) -> Option<Standing> {
+        self.look().standing.clone()
+    }
+
+    /// Reads without copying the row.
+    pub fn with<T>(&self, read: impl FnOnce(&View) -> T) -> T {
+        read(&self.look())
+    }
+
+    /// Nobody else judges evidence of this node or changes its row while the guard lives.
+    pub async fn lock(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.lock.lock().await
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<Signal> {
+        self.signal.subscribe()
+    }
+
+    /// Commits `row` and what goes with it, then shows it. The caller holds the lock.
+    pub async fn commit(
+        &self,
+        store: &Store,
+        row: NodeRow,
+        mut changes: Vec<Change>,
+        records: Vec<Draft>,
+    ) -> Result<(), StoreError> {
+        changes.insert(0, Change::Node(row.clone()));
+        let committed = store.commit(changes, records).await?;
+        let revision = committed.revisions.first().copied().unwrap_or(row.revision);
+        self.look().row = NodeRow { revision, ..row };
+        Ok(())
+    }
+
+    /// Reads the row again after a commit that went another way. The caller holds the lock.
+    pub async fn reload(&self, store: &Store) -> Result<(), StoreError> {
+        let node_id = self.id.node_id().unwrap_or_default();
+        if let Some(row) = store.node(node_id).await? {
+            self.look().row = row;
+        }
+        Ok(())
+    }
+
+    /// Shows a standing that has been committed, and lets the agent's calls go on.
+    pub fn stand(&self, standing: Standing) {
+        {
+            let mut view = self.look();
+            view.standing = Some(standing);
+            view.must_reattest = false;
+        }
+        self.signal.send_modify(|signal| signal.ended = None);
+    }
+
+    /// No standing from now on; `Watch` ends with `reason`.
+    pub fn fall(&self, reason: Reason) {
+        {
+            let mut view = self.look();
+            view.standing = None;
+            view.must_reattest = true;
+        }
+        self.end(reason);
+    }
+
+    /// Asks the agent to refresh at once.
+    pub fn call_for_refresh(&self) {
+        self.signal.send_modify(|signal| signal.refresh += 1);
+    }
+
+    fn end(&self, reason: Reason) {
+        self.signal.send_modify(|signal| signal.ended = Some(reason));
+    }
+
+    fn look(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `row` after the first use of `serial`, its `next` one: the serials before it fade from `now`.
+pub fn succeed(row: &mut NodeRow, now: Time) {
+    let Some(next) = row.serials.next.take() else { return };
+    if let Some(before) = row.serials.active.replace(next) {
+        row.serials.replaced.push(Replaced { serial: before, since: now });
+    }
+    let surplus = row.serials.replaced.len().saturating_sub(MAX_REPLACED);
+    row.serials.replaced.drain(..surplus);
+}
+
+/// `row` once `serial` was issued. One that was issued before and never used is replaced at once:
+/// its holder did not live to use it.
+pub fn issued(row: &mut NodeRow, serial: Serial, now: Time) {
+    if let Some(unused) = row.serials.next.replace(serial) {
+        row.serials.replaced.push(Replaced { serial: unused, since: now });
+        let surplus = row.serials.replaced.len().saturating_sub(MAX_REPLACED);
+        row.serials.replaced.drain(..surplus);
+    }
+}
