@@ -17,6 +17,8 @@ mod hexadecimal;
 mod node;
 mod recorded;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::ops::Range;
@@ -139,9 +141,11 @@ pub struct Issued {
 /// How often the writer has committed, and how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tally {
+    /// Calls of [`Store::commit`] that were queued.
+    pub queued: u64,
     /// Transactions, each with one flush to the disk.
     pub transactions: u64,
-    /// Calls of [`Store::commit`] that were accepted.
+    /// Calls that were carried out.
     pub commits: u64,
     pub refused: u64,
 }

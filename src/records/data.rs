@@ -340,3 +340,154 @@ impl KeyAct {
 
 const FINDINGS_BYTES: usize = 40 * 1_024;
 const WARNINGS_BYTES: usize = 12 * 1_024;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// The shapes, pinned: a change here is a change of what auditors read.
+    #[test]
+    fn every_type_has_its_final_shape() {
+        let node = SpiffeId::parse("spiffe://example.org/spire/agent/assay/00").unwrap();
+        let time = Time::from_unix_s(0);
+        let shape = |data: Data, kind: &str, json: Value| {
+            assert_eq!(data.kind(), kind);
+            assert_eq!(data.to_json(), json, "{kind}");
+        };
+        shape(
+            Data::Evidence(Evidence {
+                purpose: Purpose::Refresh,
+                face: Face::Native,
+                nonce: Nonce::from_bytes([1; 32]),
+                exporter_sha256: Some([2; 32]),
+                ek_spki_sha256: None,
+                ak_name: Some(vec![0, 11]),
+                counters: Some(Counters {
+                    reset_count: 1,
+                    restart_count: 2,
+                    clock: u64::MAX,
+                    safe: true,
+                }),
+                items: vec![Item { media_type: "m".into(), size: u64::MAX, sha256: [3; 32] }],
+            }),
+            "evidence",
+            json!({
+                "purpose": "refresh", "face": "native", "nonce": "01".repeat(32),
+                "exporter_sha256": "02".repeat(32), "ek_spki_sha256": null, "ak_name": "000b",
+                "counters": {
+                    "reset_count": 1, "restart_count": 2,
+                    "clock": "18446744073709551615", "safe": true,
+                },
+                "items": [{
+                    "media_type": "m", "size": "18446744073709551615",
+                    "sha256": "03".repeat(32),
+                }],
+            }),
+        );
+        shape(
+            Data::Result(Outcome {
+                verdict: Verdict::Affirming,
+                findings: Vec::new(),
+                warnings: vec![Finding::new(
+                    assay_evidence::reason::Reason::ClockUnsafe,
+                    "c",
+                    "f",
+                    "e",
+                    "s",
+                )],
+                not_checked: vec!["channel".to_owned()],
+                profile: Some(("p".to_owned(), 1, [4; 32])),
+                policy_sha256: Some([5; 32]),
+                quoted_at: Some(time),
+                expires_at: None,
+            }),
+            "result",
+            json!({
+                "verdict": "affirming", "findings": [], "findings_omitted": 0,
+                "warnings": [{
+                    "code": "clock-unsafe", "claim": "c", "found": "f", "expected": "e",
+                    "source": "s",
+                }],
+                "warnings_omitted": 0, "not_checked": ["channel"],
+                "profile": {"id": "p", "serial": "1", "sha256": "04".repeat(32)},
+                "policy_sha256": "05".repeat(32),
+                "quoted_at": "1970-01-01T00:00:00.000Z", "expires_at": null,
+            }),
+        );
+        shape(
+            Data::IssueX509(IssueX509 {
+                serial: Serial::from_random([0; 16]),
+                tbs_sha256: [6; 32],
+                spki_sha256: [7; 32],
+                not_before: time,
+                not_after: time,
+                entry_revision: Some(3),
+                node: Some(node.clone()),
+                instance: Some(InstanceFacts::Process {
+                    pid: 1,
+                    start_time: 2,
+                    parent_serial: None,
+                    executable_sha256: Some([8; 32]),
+                }),
+                grant: "workload",
+                custody: CustodyClass::HwTpmCertified,
+                authority: "a".to_owned(),
+            }),
+            "issue-x509",
+            json!({
+                "serial": format!("40{}", "00".repeat(15)),
+                "tbs_sha256": "06".repeat(32), "spki_sha256": "07".repeat(32),
+                "not_before": "1970-01-01T00:00:00.000Z",
+                "not_after": "1970-01-01T00:00:00.000Z",
+                "entry_revision": "3", "node": "spiffe://example.org/spire/agent/assay/00",
+                "instance": {
+                    "kind": "process", "pid": 1, "start_time": "2", "parent_serial": null,
+                    "executable_sha256": "08".repeat(32),
+                },
+                "grant": "workload", "custody": "hw_tpm_certified", "authority": "a",
+            }),
+        );
+        shape(
+            Data::IssueJwt(IssueJwt {
+                jti: "j".to_owned(),
+                signing_input_sha256: [9; 32],
+                aud: vec!["b".to_owned()],
+                exp: time,
+                kid: "k".to_owned(),
+                entry_revision: None,
+                node: None,
+                grant: "workload",
+                custody: CustodyClass::Software,
+            }),
+            "issue-jwt",
+            json!({
+                "jti": "j", "signing_input_sha256": "09".repeat(32), "aud": ["b"],
+                "exp": "1970-01-01T00:00:00.000Z", "kid": "k", "entry_revision": null,
+                "node": null, "grant": "workload", "custody": "software",
+            }),
+        );
+        shape(
+            Data::Admin(Admin {
+                act: "node-ban",
+                arguments: BTreeMap::from([("node".to_owned(), "00".to_owned())]),
+            }),
+            "admin",
+            json!({"act": "node-ban", "arguments": {"node": "00"}}),
+        );
+        shape(
+            Data::KeyEvent(KeyEvent {
+                act: KeyAct::Created,
+                authority: "a".to_owned(),
+                spki_sha256: [10; 32],
+                custody: CustodyClass::HwClaimed,
+            }),
+            "key-event",
+            json!({
+                "act": "created", "authority": "a", "spki_sha256": "0a".repeat(32),
+                "custody": "hw_claimed",
+            }),
+        );
+        assert_eq!(InstanceFacts::Shared.to_json(), json!({"kind": "shared"}));
+    }
+}

@@ -152,6 +152,7 @@ impl Sqlite {
             Ok(writer::Request::Commit(Box::new(work)))
         })
         .await?;
+        self.0.tally.count_queued();
         answer.await.map_err(|_| StoreError::Closed)?
     }
 

@@ -44,6 +44,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 #[derive(Default)]
 pub struct Cells {
+    queued: AtomicU64,
     transactions: AtomicU64,
     commits: AtomicU64,
     refused: AtomicU64,
@@ -197,8 +198,13 @@ impl Writer {
 }
 
 impl Cells {
+    pub fn count_queued(&self) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn read(&self) -> Tally {
         Tally {
+            queued: self.queued.load(Ordering::Relaxed),
             transactions: self.transactions.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
             refused: self.refused.load(Ordering::Relaxed),
