@@ -20,6 +20,8 @@ pub mod reference;
 // 3: judgement
 pub mod appraisal;
 // 4: keys, storage, records
+pub mod records;
+pub mod store;
 // 5: the CA, the exchange, channels, peers
 pub mod tls;
 pub mod workload;
