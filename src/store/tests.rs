@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::appraisal::CustodyClass;
 use crate::appraisal::StandingRow;
+use crate::clock::Moment;
 use crate::records::Actor;
 use crate::records::Admin;
 use crate::records::Data;
@@ -128,6 +129,7 @@ fn note(text: &str) -> Draft {
 }
 
 /// An intent as the CA has them.
+#[derive(Debug)]
 struct Issuance(u8);
 
 impl Intent for Issuance {
