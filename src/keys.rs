@@ -91,6 +91,8 @@ pub trait ToSign {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeysError {
+    #[error("issuing keys in memory need `{SOFTWARE_SWITCH} = true`")]
+    SwitchOff,
     #[error("the folder of the issuing keys cannot be used")]
     Folder(#[from] FolderError),
     #[error("`{0}` does not hold a key")]
@@ -115,6 +117,7 @@ pub enum KeysError {
 impl KeysError {
     pub fn reason(&self) -> Reason {
         match self {
+            Self::SwitchOff => Reason::DangerSwitchOff,
             Self::Busy { .. } => Reason::OverLimit,
             #[cfg(feature = "tpm")]
             Self::Tpm(error) => error.reason(),
@@ -148,6 +151,15 @@ pub fn open(
             let _ = (trust_domain, clock, random);
             software::open(permit, &folder)
         }
+    }
+}
+
+impl KeysConfig {
+    /// Keys in memory, where the configuration's `danger_software_keys` is on.
+    pub fn software(danger_software_keys: bool) -> Result<Self, KeysError> {
+        DangerPermit::from_switch(SOFTWARE_SWITCH, danger_software_keys)
+            .map(Self::Software)
+            .ok_or(KeysError::SwitchOff)
     }
 }
 
@@ -219,6 +231,8 @@ impl fmt::Debug for IssuingKey {
         write!(f, "IssuingKey({} {id} {})", self.0.name.as_str(), self.0.custody.class())
     }
 }
+
+const SOFTWARE_SWITCH: &str = "danger_software_keys";
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,6 @@ use std::sync::RwLock;
 use std::time::Duration;
 
 use assay_evidence::Time;
-use assay_evidence::crypto;
 use assay_evidence::crypto::Random;
 
 use crate::appraisal::AuthorityAct;

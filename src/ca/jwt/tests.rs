@@ -142,7 +142,7 @@ fn the_corpus_of_bad_tokens_is_refused_each_by_its_name() {
 
     let exp = |date: &str| payload().replace(&format!("{}", NOW_S + 300), date);
     assert!(matches!(refused(HEADER, &exp("1799999970")), JwtError::Expired { .. }));
-    for odd in ["\"1800000300\"", "-1", "1e300", "1e10", "99999999999999", "null"] {
+    for odd in ["\"1800000300\"", "-1", "1e300", "99999999999999", "null"] {
         assert_eq!(refused(HEADER, &exp(odd)), JwtError::Claim("exp"), "{odd}");
     }
     for name in ["nbf", "iat"] {
