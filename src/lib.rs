@@ -20,9 +20,11 @@ pub mod reference;
 // 3: judgement
 pub mod appraisal;
 // 4: keys, storage, records
+pub mod keys;
 pub mod records;
 pub mod store;
 // 5: the CA, the exchange, channels, peers
+pub mod ca;
 pub mod tls;
 pub mod workload;
 // 6: faces
