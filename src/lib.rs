@@ -25,6 +25,7 @@ pub mod records;
 pub mod store;
 // 5: the CA, the exchange, channels, peers
 pub mod ca;
+pub mod exchange;
 pub mod tls;
 pub mod workload;
 // 6: faces
