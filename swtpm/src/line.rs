@@ -40,6 +40,7 @@ pub(crate) struct Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum News {
     None,
+    Opened,
     Closed,
     /// The next client is there already.
     ClosedAndOpened,
@@ -93,6 +94,7 @@ impl Line {
         while let Ok(event) = reader.next() {
             news = match news {
                 _ if event.events().intersects(closed) => News::Closed,
+                News::None => News::Opened,
                 News::Closed => News::ClosedAndOpened,
                 news => news,
             };

@@ -91,7 +91,7 @@ impl Relay {
                     return;
                 }
                 // Whoever gave the order may have closed the device just before.
-                self.clean_up_after_client();
+                self.serve_line();
                 let _ = reply.send(self.obey(order));
             }
         }
@@ -122,29 +122,31 @@ impl Relay {
     fn serve_line(&mut self) {
         self.clean_up_after_client();
         self.deliver_late();
-        if self.late.is_none() {
-            self.read_line();
-            self.exchange_frames();
-        }
+        self.exchange_frames();
     }
 
-    /// True if a client has closed the device since the last look.
+    /// Read what is there; true if a client has closed the device since the last look.
     fn clean_up_after_client(&mut self) -> bool {
+        // INVARIANT: first the bytes, then the news. So every open and close before those bytes is
+        // known when they are looked at, and none of them is taken for the next client's.
+        self.read_line();
         let news = self.line.as_mut().map_or(News::None, Line::news);
-        if news == News::None {
+        if !matches!(news, News::Closed | News::ClosedAndOpened) {
             return false;
         }
-        // What is in the line still: a last command of the one that went, perhaps the first one
-        // of the next. Each sends one at a time, so only the last frame can be the next one's.
-        let used = self.used;
+        // What came in between is a last command of the one that went, unless the next one is
+        // there already. Each sends one at a time, so only the last frame can be the next one's.
         self.read_line();
-        let waiting = last_frame(&self.partial).to_owned();
-        self.used |= used;
+        let since = self.line.as_mut().map_or(News::None, Line::news);
+        let next_is_there =
+            news == News::ClosedAndOpened || matches!(since, News::Opened | News::ClosedAndOpened);
+        let waiting = match next_is_there {
+            true => last_frame(&self.partial).to_owned(),
+            false => Vec::new(),
+        };
         self.client_gone();
-        if news == News::ClosedAndOpened && !waiting.is_empty() {
-            self.partial = waiting;
-            self.used = true;
-        }
+        self.used = !waiting.is_empty();
+        self.partial = waiting;
         true
     }
 

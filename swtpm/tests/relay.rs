@@ -231,3 +231,21 @@ fn a_killed_parent_leaves_no_process() {
     };
     assert_eq!(ask(&mut open(&tpm), &RANDOM_8).unwrap().len(), 20);
 }
+
+#[test]
+fn a_client_that_opens_again_at_once_loses_no_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(tpm) = start(folder.path()) else { return };
+    let (done, watchdog) = std::sync::mpsc::channel();
+    let device = tpm.device().to_owned();
+    std::thread::spawn(move || {
+        for _ in 0..2000 {
+            drop(OpenOptions::new().read(true).write(true).open(&device).unwrap());
+            let mut client = OpenOptions::new().read(true).write(true).open(&device).unwrap();
+            assert_eq!(ask(&mut client, &SEQUENCE).unwrap().len(), 14);
+        }
+        done.send(()).unwrap();
+    });
+    watchdog.recv_timeout(Duration::from_secs(60)).expect("a command or its answer was lost");
+    assert_eq!(tpm.loaded_handles().unwrap(), Vec::<u32>::new());
+}

@@ -193,6 +193,10 @@ impl Connection {
         }
     }
 
+    pub(super) fn unload_all(&mut self) {
+        self.make_room(MAX_LOADED, &[]);
+    }
+
     fn primary(
         &mut self,
         hierarchy: Hierarchy,

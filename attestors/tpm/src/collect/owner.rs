@@ -180,6 +180,12 @@ impl Owner {
         mut operation: impl FnMut(&mut Connection) -> Result<T, Error>,
     ) {
         let mut result = self.attempt(wanted_by, &mut operation);
+        if let (Err(error), Some(connection)) = (&result, &mut self.connection)
+            && error.is_full()
+        {
+            connection.unload_all();
+            result = self.attempt(wanted_by, &mut operation);
+        }
         if result.as_ref().is_err_and(|error| error.is_transport() || error.is_stale()) {
             tracing::warn!(device = %self.address, "the TPM is opened anew");
             self.connection = None;

@@ -229,7 +229,8 @@ impl Connection {
         let failed = error::of("Create");
         let template = TssPublic::unmarshall(&key::issuing_template()).map_err(&failed)?;
         let value = Auth::try_from(auth.as_slice()).map_err(&failed)?;
-        self.make_room(1, &[]);
+        // The parent, and the new key while it is being made (measured).
+        self.make_room(2, &[]);
         let mut parent = self.storage_root()?;
         let handle = parent.key();
         let made = with_passwords(&mut parent, 1, |context| {
