@@ -214,10 +214,10 @@ impl Store {
     ) -> Result<Committed, E> {
         let mut tries = 0;
         loop {
-            let mut row = self.node(node_id).await?.ok_or_else(|| StoreError::Missing {
-                table: "node",
-                id: node_id.to_owned(),
-            })?;
+            let mut row = self
+                .node(node_id)
+                .await?
+                .ok_or_else(|| StoreError::Missing { table: "node", id: node_id.to_owned() })?;
             let drafts = amend(&mut row)?;
             tries += 1;
             match self.commit(vec![Change::Node(row)], drafts).await {

@@ -45,8 +45,8 @@ impl Body {
         if bytes.len() > MAX_BODY_BYTES {
             return Err(RecordError::TooLong(bytes.len()));
         }
-        let value: Value = serde_json::from_slice(bytes)
-            .map_err(|error| RecordError::Json(error.to_string()))?;
+        let value: Value =
+            serde_json::from_slice(bytes).map_err(|error| RecordError::Json(error.to_string()))?;
         if canonical::write(&value)? != bytes {
             return Err(RecordError::NotCanonical);
         }
@@ -73,9 +73,7 @@ impl Body {
         }
         let ts = member("ts")?
             .as_str()
-            .and_then(|text| {
-                Time::parse_rfc3339(text).ok().filter(|time| time.to_string() == text)
-            })
+            .and_then(|text| Time::parse_rfc3339(text).ok().filter(|time| time.to_string() == text))
             .ok_or(RecordError::Field("ts"))?;
         let refs = member("refs")?
             .as_array()
@@ -211,7 +209,10 @@ mod tests {
         };
         assert_eq!(refused("\"v\":1", "\"v\": 1"), RecordError::NotCanonical);
         assert_eq!(refused("\"v\":1", "\"v\":1,\"v\":1"), RecordError::NotCanonical);
-        assert_eq!(refused("\"pid\":7,\"uid\":0", "\"uid\":0,\"pid\":7"), RecordError::NotCanonical);
+        assert_eq!(
+            refused("\"pid\":7,\"uid\":0", "\"uid\":0,\"pid\":7"),
+            RecordError::NotCanonical
+        );
         assert_eq!(refused("\"v\":1", "\"v\":2"), RecordError::Field("v"));
         assert_eq!(refused("\"v\":1", "\"v\":1,\"w\":1"), RecordError::Field("v"));
         assert_eq!(refused("\"type\":\"admin\",", ""), RecordError::Field("type"));

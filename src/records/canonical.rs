@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn numbers_that_readers_disagree_on_are_refused() {
         assert_eq!(text(&json!(9_007_199_254_740_991_u64)), "9007199254740991");
-        for value in [json!(9_007_199_254_740_992_u64), json!(u64::MAX), json!(i64::MIN), json!(0.5)]
+        for value in
+            [json!(9_007_199_254_740_992_u64), json!(u64::MAX), json!(i64::MIN), json!(0.5)]
         {
             assert!(matches!(write(&value), Err(RecordError::Number(_))), "{value}");
         }

@@ -74,12 +74,7 @@ impl Blob {
                 limit: MAX_BLOB_BYTES,
             });
         }
-        Ok(Self {
-            sha256: crypto::sha256(&bytes),
-            media_type: media_type.to_owned(),
-            bytes,
-            keep,
-        })
+        Ok(Self { sha256: crypto::sha256(&bytes), media_type: media_type.to_owned(), bytes, keep })
     }
 
     pub fn sha256(&self) -> &[u8; 32] {

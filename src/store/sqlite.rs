@@ -241,7 +241,8 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
             PRAGMA journal_size_limit = 67108864;";
         connection.execute_batch(pragmas).map_err(&opening)?;
     } else {
-        connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")
+        connection
+            .execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")
             .map_err(&opening)?;
     }
     Ok(connection)

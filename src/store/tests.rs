@@ -37,7 +37,8 @@ struct House {
 
 impl House {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let private = PermissionsExt::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(private).tempdir().unwrap();
         Self { folder, clock: Clock::manual(Time::from_unix_s(1_000_000)) }
     }
 
@@ -174,7 +175,9 @@ async fn an_opened_store_says_what_it_found() {
     assert_eq!((found.records, found.nodes, found.entries, found.authorities), (2, 1, 1, 0));
     assert_eq!(found.newest, Some(house.clock.now()));
     assert_eq!(again.origin(), store.origin(), "the server keeps its id");
-    assert!(found.to_string().ends_with("2 records, 1 nodes, 1 entries, 0 authorities, 0 standings"));
+    assert!(
+        found.to_string().ends_with("2 records, 1 nodes, 1 entries, 0 authorities, 0 standings")
+    );
 }
 
 #[tokio::test]
@@ -315,10 +318,8 @@ async fn of_two_sessions_that_read_the_same_row_one_wins() {
     let store = house.open();
     store.commit(vec![Change::Node(node_row("00", &[]))], Vec::new()).await.unwrap();
     let read = store.node("00").await.unwrap().unwrap();
-    let serials = |byte: u8| Serials {
-        next: Some(Serial::from_random([byte; 16])),
-        ..Serials::default()
-    };
+    let serials =
+        |byte: u8| Serials { next: Some(Serial::from_random([byte; 16])), ..Serials::default() };
     let first = NodeRow { serials: serials(1), ..read.clone() };
     let second = NodeRow { serials: serials(2), ..read };
     let (first, second) = tokio::join!(
@@ -456,7 +457,8 @@ async fn a_serial_is_recorded_once_for_ever() {
     let numbers: Vec<_> = recorded.iter().map(|one| (one.seq(), one.intent().0)).collect();
     assert_eq!(numbers, [(0, 1), (1, 2)]);
     let serial = Serial::from_random([2; 16]);
-    let taken = |error: StoreError| matches!(error, StoreError::SerialTaken { serial: s } if s == serial);
+    let taken =
+        |error: StoreError| matches!(error, StoreError::SerialTaken { serial: s } if s == serial);
     assert!(taken(store.record(vec![Issuance(3), Issuance(2)]).await.unwrap_err()));
     assert!(taken(store.record(vec![Issuance(2), Issuance(2)]).await.unwrap_err()));
     assert_eq!(store.recount().await.unwrap(), 2, "a refused one is not half recorded");
@@ -635,9 +637,8 @@ async fn an_ek_can_be_admitted_before_its_node_is_seen() {
 async fn banned_nodes_are_denied_until_they_are_not() {
     let house = House::new();
     let store = house.open();
-    let row = |revision, banned| {
-        vec![Change::Node(NodeRow { revision, banned, ..node_row("00", &[]) })]
-    };
+    let row =
+        |revision, banned| vec![Change::Node(NodeRow { revision, banned, ..node_row("00", &[]) })];
     let denied = || async {
         let deny = store.deny_set().await.unwrap();
         (deny.denial(&spiffe_id("00"), &spiffe_id("00")).is_some(), deny.sequence)

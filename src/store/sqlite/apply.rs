@@ -110,7 +110,8 @@ impl<'a> Writing<'a> {
         records: &[Sealed],
     ) -> Result<Committed, StoreError> {
         let before = self.head.sequences;
-        let revisions = changes.iter().map(|change| self.change(change)).collect::<Result<_, _>>()?;
+        let revisions =
+            changes.iter().map(|change| self.change(change)).collect::<Result<_, _>>()?;
         let leaves = records.iter().map(|record| self.append(record)).collect::<Result<_, _>>()?;
         let after = self.head.sequences;
         for (key, before, after) in [
@@ -150,12 +151,7 @@ impl<'a> Writing<'a> {
     }
 
     // INVARIANT: a serial is recorded once for ever, whatever the random source did.
-    fn spend_serial(
-        &self,
-        issued: &IssuedRow,
-        subject: &str,
-        seq: i64,
-    ) -> Result<(), StoreError> {
+    fn spend_serial(&self, issued: &IssuedRow, subject: &str, seq: i64) -> Result<(), StoreError> {
         let rows = self.run(
             "INSERT OR IGNORE INTO issued (serial, not_after, subject, node, entry, seq)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -278,12 +274,7 @@ impl<'a> Writing<'a> {
              ON CONFLICT (spki_sha256) DO UPDATE SET admission = excluded.admission,
                  revision = ek.revision + 1, updated_at = excluded.updated_at,
                  server_id = excluded.server_id, deleted = 0",
-            params![
-                admission.spki_sha256,
-                json(admission)?,
-                self.now.unix_ms(),
-                self.server_id
-            ],
+            params![admission.spki_sha256, json(admission)?, self.now.unix_ms(), self.server_id],
         )?;
         self.ek_revision(&admission.spki_sha256)
     }
@@ -302,9 +293,8 @@ impl<'a> Writing<'a> {
     }
 
     fn ek_revision(&self, spki_sha256: &[u8; 32]) -> Result<i64, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT revision FROM ek WHERE spki_sha256 = ?1")?;
+        let mut statement =
+            self.connection.prepare_cached("SELECT revision FROM ek WHERE spki_sha256 = ?1")?;
         Ok(statement.query_row([spki_sha256], |row| row.get(0))?)
     }
 
@@ -381,8 +371,8 @@ impl<'a> Writing<'a> {
             .query_row(params![likeness, id], |row| row.get(0))
             .optional()?;
         if let Some(similar) = similar {
-            let id = EntryId::parse(&similar)
-                .map_err(|error| StoreError::Damaged(error.to_string()))?;
+            let id =
+                EntryId::parse(&similar).map_err(|error| StoreError::Damaged(error.to_string()))?;
             return Err(StoreError::Similar { id });
         }
         if expected.is_none() {
@@ -492,12 +482,7 @@ impl<'a> Writing<'a> {
 
 /// Compare and set: the revision after `expected`, if that is where the row is. A row that is not
 /// there, or no more, is at 0; a tombstone's numbers go on.
-fn next(
-    table: &'static str,
-    id: &str,
-    at: Option<At>,
-    expected: i64,
-) -> Result<i64, StoreError> {
+fn next(table: &'static str, id: &str, at: Option<At>, expected: i64) -> Result<i64, StoreError> {
     let found = at.filter(|at| !at.deleted).map_or(0, |at| at.revision);
     if found != expected {
         return Err(StoreError::Conflict { table, id: id.to_owned(), expected, found });

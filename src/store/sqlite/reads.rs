@@ -112,8 +112,7 @@ impl<'a> Reads<'a> {
     pub fn deny_set(&self, trust_domain: &TrustDomain) -> Result<DenySet, StoreError> {
         let sql = "SELECT node_id, updated_at FROM node WHERE banned = 1 AND deleted = 0
                    ORDER BY node_id";
-        let banned: Vec<(String, i64)> =
-            self.all(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let banned: Vec<(String, i64)> = self.all(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let changed_at = banned.iter().map(|(_, at)| Time::from_unix_ms(*at)).max();
         let denials = banned
             .iter()

@@ -137,9 +137,8 @@ fn migrate_by(
     steps: &[&str],
 ) -> Result<(u32, u32), StoreError> {
     let migrating = StoreError::engine("bring the schema up to date");
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(&migrating)?;
+    let transaction =
+        connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&migrating)?;
     let count = "SELECT count(*) FROM sqlite_schema WHERE name = ?1 OR ?1 IS NULL";
     let tables = |name: Option<&str>| {
         transaction.query_row(count, [name], |row| row.get::<_, i64>(0)).map_err(&migrating)
