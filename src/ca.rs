@@ -32,6 +32,7 @@
 
 mod authority;
 mod certificate;
+mod der;
 pub mod jwt;
 mod lint;
 mod prepared;

@@ -13,7 +13,7 @@ mod folder;
 mod queue;
 mod signature;
 mod software;
-#[cfg(any())]
+#[cfg(feature = "tpm")]
 mod tpm;
 
 use std::fmt;
@@ -40,15 +40,15 @@ pub use capacity::Capacity;
 pub use folder::FolderError;
 pub use queue::Urgency;
 pub use signature::Signature;
-#[cfg(any())]
+#[cfg(feature = "tpm")]
 pub use tpm::TpmConfig;
-#[cfg(any())]
+#[cfg(feature = "tpm")]
 pub use tpm::TpmKeysError;
 
 /// Where the issuing keys live.
 #[derive(Debug, Clone)]
 pub enum KeysConfig {
-    #[cfg(any())]
+    #[cfg(feature = "tpm")]
     Tpm(TpmConfig),
     /// In the memory of the process, and in a file beside it.
     Software(DangerPermit),
@@ -109,7 +109,7 @@ pub enum KeysError {
     Closed,
     #[error("the device answered with something that is no signature of its key")]
     Faulty,
-    #[cfg(any())]
+    #[cfg(feature = "tpm")]
     #[error("the issuing keys are not where they should be")]
     Tpm(#[from] TpmKeysError),
 }
@@ -119,7 +119,7 @@ impl KeysError {
         match self {
             Self::SwitchOff => Reason::DangerSwitchOff,
             Self::Busy { .. } => Reason::OverLimit,
-            #[cfg(any())]
+            #[cfg(feature = "tpm")]
             Self::Tpm(error) => error.reason(),
             _ => Reason::DeviceUnavailable,
         }
@@ -145,7 +145,7 @@ pub fn open(
 ) -> Result<IssuingKeys, KeysError> {
     let folder = Folder::open(&state_folder.join("keys"))?;
     match config {
-        #[cfg(any())]
+        #[cfg(feature = "tpm")]
         KeysConfig::Tpm(config) => tpm::open(config, &folder, trust_domain, clock.now(), random),
         KeysConfig::Software(permit) => {
             let _ = (trust_domain, clock, random);

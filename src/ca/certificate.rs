@@ -27,6 +27,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use crate::ca::der::BIT_STRING;
+use crate::ca::der::ECDSA_WITH_SHA256;
+use crate::ca::der::SEQUENCE;
+use crate::ca::der::tlv;
 use crate::ca::lint;
 use crate::ca::lint::Expected;
 use crate::ca::lint::IssuerFacts;
@@ -77,8 +81,8 @@ impl Tbs {
 
     /// RFC 5280 section 4.1: the certificate, with `signature` an ECDSA-Sig-Value in DER.
     pub fn signed(&self, signature: &[u8]) -> Vec<u8> {
-        let bits = tlv(0x03, &[&[0], signature].concat());
-        tlv(0x30, &[self.0.as_slice(), ECDSA_WITH_SHA256, &bits].concat())
+        let bits = tlv(BIT_STRING, &[&[0], signature].concat());
+        tlv(SEQUENCE, &[self.0.as_slice(), ECDSA_WITH_SHA256, &bits].concat())
     }
 }
 
@@ -252,25 +256,3 @@ impl SigningKey for PublicHalf {
         Ok(Vec::new())
     }
 }
-
-/// DER with the shortest length form.
-fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
-    let length = contents.len().to_be_bytes();
-    let short: Vec<u8> = length.into_iter().skip_while(|&byte| byte == 0).collect();
-    let mut out = vec![tag];
-    match short.as_slice() {
-        [] => out.push(0),
-        &[one] if one < 0x80 => out.push(one),
-        long => {
-            // A usize has at most 8 bytes.
-            out.push(0x80 | u8::try_from(long.len()).unwrap_or(8));
-            out.extend_from_slice(long);
-        }
-    }
-    out.extend_from_slice(contents);
-    out
-}
-
-/// AlgorithmIdentifier { ecdsa-with-SHA256 }, RFC 5758 section 3.2
-const ECDSA_WITH_SHA256: &[u8] =
-    &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];

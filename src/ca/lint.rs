@@ -4,16 +4,19 @@
 //! the profile field by field: nothing missing, nothing else, nothing twice. Whatever the code
 //! above got wrong, the CA's key never signs a certificate that this file would not accept.
 //!
+//! Field by field gives the fault its name; at the end the bytes must be exactly those that a
+//! second writer, our own, makes of the same profile.
+//!
 //! Profiles: SPIFFE X509-SVID sections 2 to 4, RFC 5280 section 4.
+
+mod canonical;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-use assay_evidence::Reader;
 use assay_evidence::Reason;
 use assay_evidence::Time;
 use assay_evidence::crypto;
-use assay_evidence::reader::ReadError;
 use x509_parser::certificate::TbsCertificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::extensions::ParsedExtension;
@@ -71,9 +74,6 @@ pub fn lint(tbs: &[u8], expected: &Expected<'_>) -> Result<(), LintError> {
     if tbs.len() > MAX_TBS_BYTES {
         return Err(fault("length", tbs.len(), MAX_TBS_BYTES));
     }
-    if !is_der(tbs, MAX_DEPTH).unwrap_or(false) {
-        return Err(fault("form", "bytes that could be written otherwise", "DER"));
-    }
     let (rest, certificate) = TbsCertificate::from_der(tbs)
         .map_err(|_| fault("form", "unreadable bytes", "a TBSCertificate"))?;
     demand("trailing bytes", rest.len(), 0)?;
@@ -98,7 +98,7 @@ pub fn lint(tbs: &[u8], expected: &Expected<'_>) -> Result<(), LintError> {
             demand("issuer", hex::encode(certificate.issuer.as_raw()), hex::encode(issuer.name))?;
             demand("subject", hex::encode(certificate.subject.as_raw()), hex::encode(EMPTY_NAME))?;
             let uri = id.to_string();
-            demand_extensions(&certificate, expected, &uri, dns_names, Some(issuer.key_id))
+            demand_extensions(&certificate, expected, &uri, dns_names, Some(issuer.key_id))?;
         }
         Role::Authority { trust_domain } => {
             demand(
@@ -109,9 +109,11 @@ pub fn lint(tbs: &[u8], expected: &Expected<'_>) -> Result<(), LintError> {
             if certificate.subject.as_raw() == EMPTY_NAME {
                 return Err(fault("subject", "empty", "a name"));
             }
-            demand_extensions(&certificate, expected, &trust_domain.id(), &[], None)
+            demand_extensions(&certificate, expected, &trust_domain.id(), &[], None)?;
         }
     }
+    let canonical = canonical::tbs(expected, certificate.subject.as_raw());
+    demand("encoding", hex::encode(tbs), canonical.map(hex::encode).unwrap_or_default())
 }
 
 fn demand_validity(
@@ -231,38 +233,6 @@ pub fn key_id(spki_der: &[u8]) -> [u8; 20] {
     id
 }
 
-/// Whether `bytes` are DER values as far as their frame goes (X.690 section 10.1, 8.1.2): the
-/// shortest lengths, constructed exactly what is. The reader above forgives some of that, and a
-/// reader elsewhere may take it for something else.
-fn is_der(bytes: &[u8], depth: usize) -> Result<bool, ReadError> {
-    let mut reader = Reader::new(bytes);
-    while !reader.is_empty() {
-        let [tag, first] = reader.array::<2>()?;
-        let length = match first {
-            0x81 => usize::from(reader.u8()?),
-            0x82 => usize::from(reader.u16()?),
-            short => usize::from(short),
-        };
-        let shortest = match length {
-            0..0x80 => first < 0x80,
-            0x80..0x100 => first == 0x81,
-            _ => first == 0x82,
-        };
-        let contents = reader.take(length)?;
-        let constructed = tag & 0x20 != 0;
-        // SEQUENCE and SET are; no other universal type is in DER. Long tags stand in no profile.
-        let universal = tag & 0xc0 == 0;
-        let right = !universal || constructed == matches!(tag, 0x30 | 0x31);
-        if !shortest || !right || tag & 0x1f == 0x1f {
-            return Ok(false);
-        }
-        if constructed && (depth == 0 || !is_der(contents, depth - 1)?) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
 fn demand<T: PartialEq + Debug>(
     claim: &'static str,
     found: T,
@@ -277,8 +247,6 @@ fn fault(claim: &'static str, found: impl Debug, expected: impl Debug) -> LintEr
 
 /// A certificate is at most 16 KiB (docs/reference/limits.md); its signature needs under 100.
 const MAX_TBS_BYTES: usize = 16 * 1_024 - 100;
-/// A certificate of ours is six deep.
-const MAX_DEPTH: usize = 12;
 /// The longest lifetime an entry may ask for, and the back-dating.
 const MAX_SVID_SECONDS: i64 = 7 * 86_400 + 30;
 /// RFC 5758 section 3.2
