@@ -31,6 +31,7 @@ pub mod workload;
 // 6: faces
 #[cfg(feature = "tpm")]
 pub mod agent;
+pub mod server;
 // 7: the edge
 pub mod cli;
 #[cfg(feature = "demo")]
