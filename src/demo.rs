@@ -57,8 +57,7 @@ pub fn run(args: DemoArgs) -> Result<()> {
             return Ok(());
         }
         let kept = stage.keep_logs();
-        screen.note(&format!("something did not hold; the logs are in `{}`", kept.display()));
-        return Err(error);
+        return Err(error.context(format!("the logs are in `{}`", kept.display())));
     }
     if args.keep {
         screen.section("Running. Try, in another terminal:");

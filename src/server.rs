@@ -37,8 +37,6 @@ use assay_proto::spire::api::server::agent::v1::agent_server::AgentServer;
 use assay_proto::spire::api::server::bundle::v1::bundle_server::BundleServer;
 use assay_proto::spire::api::server::entry::v1::entry_server::EntryServer;
 use assay_proto::spire::api::server::svid::v1::svid_server::SvidServer;
-#[cfg(feature = "tpm")]
-use assay_tpm::collect::Settings;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::net::UnixStream;
@@ -160,7 +158,10 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         identity::export(path, &bundle).context("the bundle cannot be exported")?;
     }
     let listen = config.listen;
-    let limits = AcceptLimits { connections: config.limits.connections, ..AcceptLimits::default() };
+    let limits = AcceptLimits {
+        connections: config.limits.connections,
+        ..AcceptLimits::default()
+    };
     let domain = Arc::new(Domain::new(config, clock.clone(), store, authority));
     let (own, renewal) = identity::open(domain.clone()).await?;
     let tls = crate::tls::server_config(&trust, &own)?;
@@ -255,9 +256,7 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-fn rpc(
-    domain: &Arc<Domain>,
-) -> RpcServer<tower::layer::util::Stack<Gate, tower::layer::util::Identity>> {
+fn rpc(domain: &Arc<Domain>) -> RpcServer<tower::layer::util::Stack<Gate, tower::layer::util::Identity>> {
     RpcServer::builder()
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(PING_EVERY))
@@ -288,7 +287,7 @@ fn keys_config(config: &Config) -> anyhow::Result<KeysConfig> {
         #[cfg(feature = "tpm")]
         Custody::Tpm { tcti, anchors } => Ok(KeysConfig::Tpm(keys::TpmConfig {
             tcti: tcti.clone(),
-            settings: Settings::default(),
+            settings: Default::default(),
             anchors: anchors.clone(),
         })),
         #[cfg(not(feature = "tpm"))]

@@ -84,13 +84,9 @@ struct Inner {
 /// How far the authority's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    Good {
-        left: Duration,
-    },
+    Good { left: Duration },
     /// The last sixth: time to make the next one.
-    NearEnd {
-        left: Duration,
-    },
+    NearEnd { left: Duration },
     Over,
 }
 
@@ -213,7 +209,8 @@ impl Authority {
         let not_before = whole_seconds(now - BACKDATED);
         let serial = Serial::from_random(self.random_bytes()?);
         let dns_names = grant.entry().map_or(&[][..], |entry| entry.dns_names());
-        let tbs = own.certificate.svid(&id, dns_names, &key, serial, not_before, not_after)?;
+        let tbs =
+            own.certificate.svid(&id, dns_names, &key, serial, not_before, not_after)?;
         Ok(PreparedX509 {
             tbs,
             id,
@@ -229,7 +226,11 @@ impl Authority {
     }
 
     /// Spends a grant for a workload's token; signs nothing.
-    pub fn prepare_jwt(&self, grant: Grant, audience: Vec<String>) -> Result<PreparedJwt, CaError> {
+    pub fn prepare_jwt(
+        &self,
+        grant: Grant,
+        audience: Vec<String>,
+    ) -> Result<PreparedJwt, CaError> {
         let own = &self.0;
         let id = self.subject(&grant, "a JWT-SVID")?;
         let sizes = audience.iter().all(|one| (1..=MAX_AUDIENCE_BYTES).contains(&one.len()));
@@ -250,7 +251,8 @@ impl Authority {
             iat: issued_at.unix_s(),
             jti: inside.then_some(jti.as_str()),
         };
-        let signing_input = jwt::signing_input(&own.jwt_key_id, &draft).map_err(CaError::Token)?;
+        let signing_input =
+            jwt::signing_input(&own.jwt_key_id, &draft).map_err(CaError::Token)?;
         Ok(PreparedJwt {
             signing_input,
             id,
@@ -300,7 +302,9 @@ impl Authority {
     }
 
     fn subject(&self, grant: &Grant, expected: &'static str) -> Result<SpiffeId, CaError> {
-        let id = grant.subject().ok_or(CaError::GrantKind { found: grant.name(), expected })?;
+        let id = grant
+            .subject()
+            .ok_or(CaError::GrantKind { found: grant.name(), expected })?;
         if id.trust_domain() != self.trust_domain() {
             return Err(CaError::TrustDomain {
                 found: id.trust_domain().to_string(),
@@ -401,8 +405,7 @@ async fn first_certificate(
     let (prepared, signature) = key.sign(recorded, AUTHORITY_PATIENCE).await?;
     let der = prepared.tbs.signed(signature.der());
     let certificate = AuthorityCertificate::from_der(&der)?;
-    let row =
-        authority_row(AuthorityKind::X509, prepared.authority_id, key, der, not_before, not_after);
+    let row = authority_row(AuthorityKind::X509, prepared.authority_id, key, der, not_before, not_after);
     let event = Draft {
         subject: Subject::TrustDomain,
         actor: actor(&prepared.grant),

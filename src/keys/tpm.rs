@@ -264,8 +264,9 @@ fn load_or_make(
         // A key that cannot be opened is never quietly replaced by another.
         let damaged = || KeysError::KeyFile(blob_name.clone());
         let file: BlobFile = serde_json::from_slice(&text).map_err(|_| damaged())?;
-        let auth =
-            folder.read(&auth_name)?.ok_or_else(|| TpmKeysError::HalfAKey(blob_name.clone()))?;
+        let auth = folder
+            .read(&auth_name)?
+            .ok_or_else(|| TpmKeysError::HalfAKey(blob_name.clone()))?;
         let auth: Zeroizing<[u8; 32]> = Zeroizing::new(
             auth.as_slice().try_into().map_err(|_| KeysError::KeyFile(auth_name.clone()))?,
         );
@@ -278,7 +279,8 @@ fn load_or_make(
     // a blob, which is overwritten, and never a blob that nothing opens.
     folder.write(&auth_name, auth.as_slice())?;
     let file = BlobFile { private: blob.private.clone(), public: blob.public.clone() };
-    let text = serde_json::to_vec(&file).map_err(|_| KeysError::KeyFile(blob_name.clone()))?;
+    let text =
+        serde_json::to_vec(&file).map_err(|_| KeysError::KeyFile(blob_name.clone()))?;
     folder.write(&blob_name, &text)?;
     device.load_issuing_key(&blob, &auth).map_err(device_error)
 }
@@ -329,7 +331,8 @@ impl Signer for Tpm {
             KeyName::X509 => &self.x509,
             KeyName::Jwt => &self.jwt,
         };
-        let signature = self.device.sign(key, &crypto::sha256(message)).map_err(device_error)?;
+        let signature =
+            self.device.sign(key, &crypto::sha256(message)).map_err(device_error)?;
         Ok(signature.der())
     }
 }

@@ -58,7 +58,8 @@ fn anchors(tpm: &RunningTpm) -> Anchors {
 }
 
 fn open_with(tpm: &RunningTpm, anchors: Anchors, state: &Path) -> Result<IssuingKeys, KeysError> {
-    let config = TpmConfig { tcti: tpm.tcti(), settings: Settings::default(), anchors };
+    let config =
+        TpmConfig { tcti: tpm.tcti(), settings: Settings::default(), anchors };
     let trust_domain = TrustDomain::parse("example.org").unwrap();
     let random = &mut SystemRandom::new();
     keys::open(&KeysConfig::Tpm(config), state, &trust_domain, &Clock::machine(), random)
@@ -166,8 +167,9 @@ fn a_certification_counts_for_one_key_one_nonce_and_one_attestation_key() {
     let random = &mut SystemRandom::new();
     let own = OwnTpm::prove(&device, &anchors(&tpm), Clock::machine().now(), random).unwrap();
     let auth = [7; 32];
-    let make =
-        || device.load_issuing_key(&device.create_issuing_key(&auth).unwrap(), &auth).unwrap();
+    let make = || {
+        device.load_issuing_key(&device.create_issuing_key(&auth).unwrap(), &auth).unwrap()
+    };
     let key = make();
     let data = [1; 32];
     let statement = device.certify(&own.ak, &key, &data).unwrap();
