@@ -2,13 +2,18 @@
 //! unmodified, fetch X.509- and JWT-SVIDs from an agent and verify them by their own lights.
 //! What they accept and refuse is the measure, not what our own client thinks of our server.
 
+#![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use assay::demo::stage::Setup;
+use assay::demo::stage::Stage;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::UnixTime;
 use spiffe::WorkloadApiClient;
@@ -16,6 +21,7 @@ use webpki::EndEntityCert;
 use webpki::KeyUsage;
 
 const AUDIENCE: &str = "foreign";
+const IDENTITY: &str = "spiffe://example.org/foreign";
 
 /// What a client established by itself.
 #[derive(Debug, PartialEq)]
@@ -114,12 +120,57 @@ async fn without_an_agent_both_clients_say_so() {
     assert!(error.starts_with("exit Some(2)"), "{error}");
 }
 
-#[tokio::test]
-#[ignore = "to be joined to a running agent; until then: ASSAY_FOREIGN_ENDPOINT=unix:///…"]
+/// A server, a host that has attested, and one entry for this very user: the stage of the demo.
+fn stage() -> (Stage, String) {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let mut stage = Stage::set(Setup {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_assay")),
+        hosts: &["host-a"],
+        refresh: 5,
+        interrupted: Arc::default(),
+    })
+    .unwrap();
+    stage.start_server().unwrap();
+    let socket = stage.server_socket();
+    stage
+        .until("the server's start", PATIENCE, |stage| {
+            Ok(socket.exists() && stage.ask(&["authority", "show"], &socket)?.1).map(yes)
+        })
+        .unwrap();
+    let [_, certificate] = stage.host(0).unwrap().tpm.tpm().ek_certificates();
+    let certificate = certificate.display().to_string();
+    stage.demand(&["node", "admit", "--ek-cert", &certificate], &socket).unwrap();
+    stage.start_agent(0).unwrap();
+    let node = stage
+        .until("the host's attestation", PATIENCE, |stage| {
+            let (json, _) = stage.ask(&["node", "list"], &socket)?;
+            let live = json.pointer("/nodes/0/standing/live") == Some(&true.into());
+            Ok(live.then(|| json["nodes"][0]["spiffe_id"].as_str().unwrap().to_owned()))
+        })
+        .unwrap();
+    let user = format!("unix:uid:{}", nix::unistd::getuid());
+    let create = ["entry", "create", "--id", IDENTITY, "--parent", &node, "--selector", &user];
+    stage.demand(&create, &socket).unwrap();
+    let workload = stage.workload_socket(stage.host(0).unwrap());
+    stage
+        .until("the workload's SVID", PATIENCE, |stage| {
+            Ok(stage.ask(&["fetch", "x509"], &workload)?.1).map(yes)
+        })
+        .unwrap();
+    (stage, format!("unix://{}", workload.display()))
+}
+
+fn yes(done: bool) -> Option<()> {
+    done.then_some(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "waits for the server and the agent"]
 async fn both_clients_fetch_and_verify_what_the_agent_gives() {
-    let endpoint = std::env::var("ASSAY_FOREIGN_ENDPOINT").unwrap();
+    let (_stage, endpoint) = tokio::task::spawn_blocking(stage).await.unwrap();
     let rust = rust_client(&endpoint).await.unwrap();
-    let python = python_client(&endpoint).unwrap();
-    assert_eq!(rust, python);
-    assert_eq!(rust.spiffe_id, rust.jwt_spiffe_id);
+    let python = tokio::task::spawn_blocking(move || python_client(&endpoint)).await.unwrap();
+    let expected = Seen { spiffe_id: IDENTITY.into(), jwt_spiffe_id: IDENTITY.into() };
+    assert_eq!(rust, expected);
+    assert_eq!(python.unwrap(), expected);
 }
