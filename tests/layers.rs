@@ -63,7 +63,7 @@ fn purity(path: &str, code: &str) -> Option<String> {
         return None;
     }
     let impure = ["SystemTime", "Instant", "fs", "net", "env"];
-    let found = std_names(product(code)).find(|name| impure.contains(&name.as_str()))?;
+    let found = std_names(product(path, code)).find(|name| impure.contains(&name.as_str()))?;
     Some(format!("a pure half names std's `{found}`"))
 }
 
@@ -72,7 +72,7 @@ fn one_clock(path: &str, code: &str) -> Option<String> {
     if module(path)? == "clock" {
         return None;
     }
-    let found = product(code).contains("SystemTime::now");
+    let found = product(path, code).contains("SystemTime::now");
     found.then(|| "asks the wall clock; only src/clock.rs does".to_owned())
 }
 
@@ -97,7 +97,7 @@ fn restoring(path: &str, code: &str) -> Option<String> {
     if module(path) == Some("store") {
         return None;
     }
-    let found = product(code).contains("Standing::restored");
+    let found = product(path, code).contains("Standing::restored");
     found.then(|| "restores a `Standing`; only src/store does".to_owned())
 }
 
@@ -167,8 +167,11 @@ fn code(text: &str) -> String {
     text.lines().map(bare).collect::<Vec<_>>().join("\n")
 }
 
-/// The code above the tests, which stand at the bottom of a file.
-fn product(code: &str) -> &str {
+/// The code above the tests, which stand at the bottom of a file or in a file of their own.
+fn product<'a>(path: &str, code: &'a str) -> &'a str {
+    if path.ends_with("/tests.rs") || path.contains("/tests/") {
+        return "";
+    }
     code.split("#[cfg(test)]").next().unwrap_or(code)
 }
 
@@ -241,6 +244,7 @@ fn a_third_way_to_a_standing_is_caught() {
     let bad = "let s = Standing::restored(row);";
     tells(restoring, "src/server/attest.rs", bad, "let s = Standing::from(appraisal);");
     assert_eq!(restoring("src/store/sqlite.rs", bad), None);
+    assert_eq!(restoring("src/ca/tests.rs", bad), None);
 }
 
 #[test]

@@ -131,7 +131,8 @@ pub enum ConfigError {
     #[error("{}: no certificate in it", path.display())]
     NoCertificate { path: PathBuf },
     #[error(
-        "software keys sign with no hardware behind them; set `danger_software_keys = true` in `[keys]` to accept that"
+        "software keys sign with no hardware behind them; \
+         set `danger_software_keys = true` in `[keys]` to accept that"
     )]
     SoftwareKeys,
     #[error("`danger_software_keys` goes with `custody = \"software\"` alone, found custody `tpm`")]

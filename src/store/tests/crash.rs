@@ -13,8 +13,9 @@ const ROUNDS: u64 = 20;
 /// Sessions that write at the same time.
 const SESSIONS: u8 = 8;
 
-/// Each of the child's commits changes a node and writes two records, one of them an issuance. After each kill: everything the child was told is durable is there, nothing is
-/// there by half, no number is missing, no serial is free again.
+/// Each of the child's commits changes a node and writes two records, one of them an issuance.
+/// After each kill: everything the child was told is durable is there, nothing is there by half,
+/// no number is missing, no serial is free again.
 #[test]
 fn a_killed_process_loses_nothing_it_was_told_is_kept() {
     let house = House { clock: Clock::machine(), ..House::new() };
