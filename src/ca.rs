@@ -75,10 +75,14 @@ pub enum CaError {
     GrantKind { found: &'static str, expected: &'static str },
     #[error("the identity would end at {end}, which is not after {now}")]
     Ended { end: Time, now: Time },
+    #[error("the authority ended at {end}")]
+    AuthorityOver { end: Time },
     #[error("the standing ended before the signature")]
     StandingStale,
     #[error("the trust domain's authority is `{found}`, expected `{expected}`")]
     TrustDomain { found: String, expected: String },
+    #[error("authority `{authority}` was taken out of use; its key signs no more")]
+    Retired { authority: String },
     #[error("no random bytes to be had")]
     Random,
 }
@@ -92,6 +96,7 @@ impl CaError {
             Self::Ended { .. } => Reason::NoMatchingEntry,
             Self::StandingStale => Reason::StandingStale,
             Self::TrustDomain { .. } => Reason::TrustDomainMismatch,
+            Self::Retired { .. } | Self::AuthorityOver { .. } => Reason::AuthorityMissing,
             _ => Reason::Internal,
         }
     }

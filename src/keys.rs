@@ -59,8 +59,15 @@ pub enum KeysConfig {
 pub struct IssuingKeys {
     pub x509: IssuingKey,
     pub jwt: IssuingKey,
-    /// What the custody proofs rest on: media type and bytes, to be kept with the records.
-    pub evidence: Vec<(&'static str, Vec<u8>)>,
+    /// What the custody proofs rest on, to be kept with the records.
+    pub evidence: Vec<CustodyEvidence>,
+}
+
+/// One item that a custody proof rests on; the proof names it by its SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustodyEvidence {
+    pub media_type: &'static str,
+    pub bytes: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

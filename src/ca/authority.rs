@@ -84,9 +84,13 @@ struct Inner {
 /// How far the authority's life has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    Good { left: Duration },
+    Good {
+        left: Duration,
+    },
     /// The last sixth: time to make the next one.
-    NearEnd { left: Duration },
+    NearEnd {
+        left: Duration,
+    },
     Over,
 }
 
@@ -117,8 +121,11 @@ impl Authority {
         let now = clock.now();
         keep_evidence(store, &keys).await?;
         let certificate = match kept(store, AuthorityKind::X509, &keys.x509, now).await? {
-            Some(row) => AuthorityCertificate::from_der(&row.public)?,
-            None => first_certificate(&keys.x509, store, &config, now, random.as_mut()).await?,
+            Kept::Alive(row) => AuthorityCertificate::from_der(&row.public)?,
+            Kept::Gone { revision } => {
+                let random = random.as_mut();
+                first_certificate(&keys.x509, store, &config, now, random, revision).await?
+            }
         };
         if certificate.trust_domain() != config.trust_domain.id() {
             return Err(CaError::TrustDomain {
@@ -127,8 +134,10 @@ impl Authority {
             });
         }
         let jwt = match kept(store, AuthorityKind::Jwt, &keys.jwt, now).await? {
-            Some(row) => row,
-            None => first_jwt_authority(&keys.jwt, store, &config, now).await?,
+            Kept::Alive(row) => row,
+            Kept::Gone { revision } => {
+                first_jwt_authority(&keys.jwt, store, &config, now, revision).await?
+            }
         };
         let bundle = read_bundle(store, &config, now).await?;
         Ok(Self(Arc::new(Inner {
@@ -209,8 +218,7 @@ impl Authority {
         let not_before = whole_seconds(now - BACKDATED);
         let serial = Serial::from_random(self.random_bytes()?);
         let dns_names = grant.entry().map_or(&[][..], |entry| entry.dns_names());
-        let tbs =
-            own.certificate.svid(&id, dns_names, &key, serial, not_before, not_after)?;
+        let tbs = own.certificate.svid(&id, dns_names, &key, serial, not_before, not_after)?;
         Ok(PreparedX509 {
             tbs,
             id,
@@ -226,11 +234,7 @@ impl Authority {
     }
 
     /// Spends a grant for a workload's token; signs nothing.
-    pub fn prepare_jwt(
-        &self,
-        grant: Grant,
-        audience: Vec<String>,
-    ) -> Result<PreparedJwt, CaError> {
+    pub fn prepare_jwt(&self, grant: Grant, audience: Vec<String>) -> Result<PreparedJwt, CaError> {
         let own = &self.0;
         let id = self.subject(&grant, "a JWT-SVID")?;
         let sizes = audience.iter().all(|one| (1..=MAX_AUDIENCE_BYTES).contains(&one.len()));
@@ -251,8 +255,7 @@ impl Authority {
             iat: issued_at.unix_s(),
             jti: inside.then_some(jti.as_str()),
         };
-        let signing_input =
-            jwt::signing_input(&own.jwt_key_id, &draft).map_err(CaError::Token)?;
+        let signing_input = jwt::signing_input(&own.jwt_key_id, &draft).map_err(CaError::Token)?;
         Ok(PreparedJwt {
             signing_input,
             id,
@@ -302,9 +305,7 @@ impl Authority {
     }
 
     fn subject(&self, grant: &Grant, expected: &'static str) -> Result<SpiffeId, CaError> {
-        let id = grant
-            .subject()
-            .ok_or(CaError::GrantKind { found: grant.name(), expected })?;
+        let id = grant.subject().ok_or(CaError::GrantKind { found: grant.name(), expected })?;
         if id.trust_domain() != self.trust_domain() {
             return Err(CaError::TrustDomain {
                 found: id.trust_domain().to_string(),
@@ -336,8 +337,8 @@ async fn keep_evidence(store: &Store, keys: &IssuingKeys) -> Result<(), CaError>
     }
     let mut changes = Vec::new();
     let mut refs = Vec::new();
-    for (media_type, bytes) in &keys.evidence {
-        let blob = Blob::new(media_type, bytes.clone(), Keep::Forever)?;
+    for item in &keys.evidence {
+        let blob = Blob::new(item.media_type, item.bytes.clone(), Keep::Forever)?;
         refs.push(Ref::Blob(*blob.sha256()));
         changes.push(Change::Blob(blob));
     }
@@ -352,22 +353,32 @@ async fn keep_evidence(store: &Store, keys: &IssuingKeys) -> Result<(), CaError>
     Ok(())
 }
 
-/// The row of an authority with this key that is still alive; a dead one is as good as none.
+/// What the store knows of an authority with this key.
+enum Kept {
+    Alive(AuthorityRow),
+    /// There is none, or its time is over; the row that takes its place replaces this revision.
+    Gone {
+        revision: i64,
+    },
+}
+
+/// An authority that was taken out of use is not brought back by a restart.
 async fn kept(
     store: &Store,
     kind: AuthorityKind,
     key: &IssuingKey,
     now: Time,
-) -> Result<Option<AuthorityRow>, CaError> {
+) -> Result<Kept, CaError> {
     let (rows, _) = store.authorities().await?;
     let spki = key.spki_sha256();
-    Ok(rows.into_iter().find(|row| {
-        row.kind == kind
-            && row.spki_sha256 == spki
-            && row.state == AuthorityState::Active
-            && !row.tainted
-            && now < row.not_after
-    }))
+    match rows.into_iter().find(|row| row.kind == kind && row.spki_sha256 == spki) {
+        None => Ok(Kept::Gone { revision: 0 }),
+        Some(row) if row.tainted || row.state != AuthorityState::Active => {
+            Err(CaError::Retired { authority: row.authority_id })
+        }
+        Some(row) if now >= row.not_after => Ok(Kept::Gone { revision: row.revision }),
+        Some(row) => Ok(Kept::Alive(row)),
+    }
 }
 
 /// Records what will be signed, signs it, and only then puts it into the bundle.
@@ -377,6 +388,7 @@ async fn first_certificate(
     config: &AuthorityConfig,
     now: Time,
     random: &mut (dyn Random + Send),
+    revision: i64,
 ) -> Result<AuthorityCertificate, CaError> {
     let act = AuthorityAct::Configured { sha256: config.config_sha256 };
     let grant = Grant::authority(&config.trust_domain, act);
@@ -405,7 +417,11 @@ async fn first_certificate(
     let (prepared, signature) = key.sign(recorded, AUTHORITY_PATIENCE).await?;
     let der = prepared.tbs.signed(signature.der());
     let certificate = AuthorityCertificate::from_der(&der)?;
-    let row = authority_row(AuthorityKind::X509, prepared.authority_id, key, der, not_before, not_after);
+    let row = AuthorityRow {
+        revision,
+        public: der,
+        ..authority_row(AuthorityKind::X509, key, not_before, not_after)
+    };
     let event = Draft {
         subject: Subject::TrustDomain,
         actor: actor(&prepared.grant),
@@ -421,17 +437,17 @@ async fn first_jwt_authority(
     store: &Store,
     config: &AuthorityConfig,
     now: Time,
+    revision: i64,
 ) -> Result<AuthorityRow, CaError> {
     let act = AuthorityAct::Configured { sha256: config.config_sha256 };
     let grant = Grant::authority(&config.trust_domain, act);
-    let row = authority_row(
-        AuthorityKind::Jwt,
-        key_id_of_jwt(key),
-        key,
-        key.spki_der().to_vec(),
-        whole_seconds(now - BACKDATED),
-        whole_seconds(now + config.ca_ttl),
-    );
+    let not_before = whole_seconds(now - BACKDATED);
+    let not_after = whole_seconds(now + config.ca_ttl);
+    let row = AuthorityRow {
+        revision,
+        public: key.spki_der().to_vec(),
+        ..authority_row(AuthorityKind::Jwt, key, not_before, not_after)
+    };
     let event = Draft {
         subject: Subject::TrustDomain,
         actor: actor(&grant),
@@ -444,19 +460,20 @@ async fn first_jwt_authority(
 
 fn authority_row(
     kind: AuthorityKind,
-    authority_id: String,
     key: &IssuingKey,
-    public: Vec<u8>,
     not_before: Time,
     not_after: Time,
 ) -> AuthorityRow {
     AuthorityRow {
-        authority_id,
+        authority_id: match kind {
+            AuthorityKind::X509 => key_id_of_x509(key),
+            AuthorityKind::Jwt => key_id_of_jwt(key),
+        },
         revision: 0,
         server_id: String::new(),
         kind,
         spki_sha256: key.spki_sha256(),
-        public,
+        public: Vec::new(),
         not_before,
         not_after,
         state: AuthorityState::Active,
@@ -512,6 +529,9 @@ fn end(
     entry_end: Option<Time>,
     authority_end: Time,
 ) -> Result<Time, CaError> {
+    if authority_end <= now {
+        return Err(CaError::AuthorityOver { end: authority_end });
+    }
     let ttl = at_most.map_or(asked, |most| most.min(asked));
     let end = (now + ttl).min(authority_end);
     let end = whole_seconds(entry_end.map_or(end, |entry_end| entry_end.min(end)));

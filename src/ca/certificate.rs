@@ -146,13 +146,9 @@ impl AuthorityCertificate {
         params.use_authority_key_identifier_extension = true;
         let subject =
             SubjectPublicKeyInfo::from_der(key.spki_der()).map_err(CertificateError::Build)?;
-        let built =
-            params.signed_by(&subject, &self.issuer).map_err(CertificateError::Build)?;
-        let issuer = IssuerFacts {
-            name: &self.subject,
-            key_id: &self.key_id,
-            not_after: self.not_after,
-        };
+        let built = params.signed_by(&subject, &self.issuer).map_err(CertificateError::Build)?;
+        let issuer =
+            IssuerFacts { name: &self.subject, key_id: &self.key_id, not_after: self.not_after };
         linted(
             built.der(),
             &Expected {

@@ -86,11 +86,7 @@ pub fn lint(tbs: &[u8], expected: &Expected<'_>) -> Result<(), LintError> {
     )?;
     demand("signature parameters", certificate.signature.parameters.is_some(), false)?;
     demand_validity(&certificate, expected)?;
-    demand(
-        "public key",
-        hex::encode(certificate.subject_pki.raw),
-        hex::encode(expected.spki_der),
-    )?;
+    demand("public key", hex::encode(certificate.subject_pki.raw), hex::encode(expected.spki_der))?;
     let unique_ids = certificate.issuer_uid.is_some() || certificate.subject_uid.is_some();
     demand("unique identifiers", unique_ids, false)?;
     match &expected.role {
@@ -121,7 +117,8 @@ fn demand_validity(
     expected: &Expected<'_>,
 ) -> Result<(), LintError> {
     let validity = certificate.validity();
-    let (found_start, found_end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let (found_start, found_end) =
+        (validity.not_before.timestamp(), validity.not_after.timestamp());
     demand("not before", found_start, expected.not_before.unix_s())?;
     demand("not after", found_end, expected.not_after.unix_s())?;
     if expected.not_after <= expected.not_before {

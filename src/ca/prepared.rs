@@ -232,9 +232,8 @@ pub(super) fn actor(grant: &Grant) -> Actor {
 
 /// What the grant rests on.
 fn refs(grant: &Grant) -> Vec<Ref> {
-    let standing = grant.standing().map(|standing| {
-        Ref::Standing(standing.row().appraisal_id.clone())
-    });
+    let standing =
+        grant.standing().map(|standing| Ref::Standing(standing.row().appraisal_id.clone()));
     let entry = grant.entry().map(|entry| Ref::Entry(entry.id().clone()));
     standing.into_iter().chain(entry).collect()
 }

@@ -35,6 +35,9 @@ use crate::spiffe::Instance;
 use crate::spiffe::Selector;
 use crate::spiffe::TrustDomain;
 use crate::spiffe::X509Svid;
+use crate::store::AuthorityKind;
+use crate::store::AuthorityRow;
+use crate::store::Change;
 use crate::store::Store;
 
 const NOW_S: i64 = 1_800_000_000;
@@ -57,18 +60,23 @@ fn keys(folder: &Path, clock: &Clock) -> IssuingKeys {
     keys::open(&config, folder, &trust_domain(), clock, &mut SystemRandom::new()).unwrap()
 }
 
-async fn authority(folder: &Path, store: &Store, clock: &Clock) -> Result<Authority, CaError> {
+async fn authority(keys: IssuingKeys, store: &Store, clock: &Clock) -> Result<Authority, CaError> {
     let config = AuthorityConfig::new(trust_domain(), [9; 32]);
     let random = Box::new(SystemRandom::new());
-    Authority::open(keys(folder, clock), store, config, clock.clone(), random).await
+    Authority::open(keys, store, config, clock.clone(), random).await
 }
 
 async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let clock = Clock::manual(Time::from_unix_s(NOW_S));
+    let keys = keys(folder.path(), &clock);
+    world_with(folder, clock, keys).await
+}
+
+async fn world_with(folder: TempDir, clock: Clock, keys: IssuingKeys) -> World {
     let path = folder.path().join("store").join("assay.db");
     let store = Store::open(&path, &trust_domain(), clock.clone()).unwrap();
-    let authority = authority(folder.path(), &store, &clock).await.unwrap();
+    let authority = authority(keys, &store, &clock).await.unwrap();
     World { folder, clock, store, authority }
 }
 
@@ -266,7 +274,7 @@ async fn an_identity_ends_with_the_earliest_of_its_bounds() {
     let jwt = world.authority.prepare_jwt(world.grant(|_| ()), vec!["db".to_owned()]).unwrap();
     assert_eq!(jwt.expires_at().unix_s() - NOW_S, 90 * 86_400);
     world.clock.advance(Duration::from_secs(100));
-    assert!(matches!(end_after(|_| (), none()), Err(CaError::Ended { .. })));
+    assert!(matches!(end_after(|_| (), none()), Err(CaError::AuthorityOver { .. })));
 }
 
 #[tokio::test]
@@ -353,7 +361,8 @@ async fn a_restart_keeps_the_authority_and_its_end_makes_the_next() {
     assert_eq!(bundle.jwt_authorities.len(), 1);
     assert!(matches!(world.authority.life(), Life::Good { .. }));
 
-    let again = authority(world.folder.path(), &world.store, &world.clock).await.unwrap();
+    let reopened = keys(world.folder.path(), &world.clock);
+    let again = authority(reopened, &world.store, &world.clock).await.unwrap();
     assert_eq!(again.certificate(), world.authority.certificate());
     assert_eq!(again.bundle(), bundle);
 
@@ -361,6 +370,26 @@ async fn a_restart_keeps_the_authority_and_its_end_makes_the_next() {
     assert!(matches!(world.authority.life(), Life::NearEnd { .. }));
     world.clock.advance(Duration::from_secs(15 * 86_400));
     assert_eq!(world.authority.life(), Life::Over);
+
+    let reopened = keys(world.folder.path(), &world.clock);
+    let next = authority(reopened, &world.store, &world.clock).await.unwrap();
+    assert_ne!(next.certificate(), world.authority.certificate());
+    assert_eq!(next.bundle().x509_authorities, [next.certificate()]);
+    assert_eq!(next.bundle().jwt_authorities.len(), 1);
+    assert!(matches!(next.life(), Life::Good { .. }));
+}
+
+#[tokio::test]
+async fn an_authority_that_was_taken_out_of_use_stays_so() {
+    let world = world().await;
+    let (rows, _) = world.store.authorities().await.unwrap();
+    let row = rows.into_iter().find(|row| row.kind == AuthorityKind::X509).unwrap();
+    let tainted = AuthorityRow { tainted: true, ..row };
+    world.store.commit(vec![Change::Authority(tainted)], Vec::new()).await.unwrap();
+    assert!(world.authority.reload_bundle().await.unwrap().x509_authorities.is_empty());
+    let reopened = keys(world.folder.path(), &world.clock);
+    let refused = authority(reopened, &world.store, &world.clock).await.unwrap_err();
+    assert!(matches!(refused, CaError::Retired { .. }));
 }
 
 #[test]
@@ -379,4 +408,62 @@ fn an_authority_of_another_trust_domain_is_refused() {
     };
     let read = certificate::AuthorityCertificate::from_der(&der).unwrap();
     assert_eq!(read.trust_domain(), "spiffe://other.org");
+}
+
+#[cfg(feature = "tpm")]
+#[tokio::test]
+async fn a_key_in_a_tpm_issues_and_its_proof_is_kept_with_the_records() {
+    use assay_evidence::Certificate;
+    use assay_tpm::EkRoot;
+    use assay_tpm::collect::Settings;
+
+    let folder = tempfile::tempdir().unwrap();
+    let ca = assay_swtpm::LocalCa::create(folder.path().join("tpm-ca")).unwrap();
+    let tpm = assay_swtpm::SoftwareTpm::provision(&ca, folder.path().join("tpm"), "server");
+    let tpm = tpm.unwrap().start().unwrap();
+    let [root, intermediate] = tpm
+        .ek_roots()
+        .clone()
+        .map(|path| Certificate::parse_set(&std::fs::read(path).unwrap()).unwrap().remove(0));
+    let root = EkRoot { certificate: root, class: assay_tpm::TpmClass::Software };
+    let config = KeysConfig::Tpm(keys::TpmConfig {
+        tcti: tpm.tcti(),
+        settings: Settings::default(),
+        anchors: assay_tpm::Anchors::new(vec![root], vec![intermediate]),
+    });
+    let clock = Clock::manual(Clock::machine().now());
+    let random = &mut SystemRandom::new();
+    let keys = keys::open(&config, folder.path(), &trust_domain(), &clock, random).unwrap();
+    let evidence = keys.evidence.clone();
+    let world = world_with(folder, clock, keys).await;
+
+    let svid = world.svid(world.grant(|_| ()), subject_key()).await;
+    let bundle = world.authority.bundle();
+    let (_, leaf) = X509Certificate::from_der(&svid.chain[0]).unwrap();
+    let root = Certificate::parse(&bundle.x509_authorities[0]).unwrap();
+    crypto::verify_signature(
+        crypto::SignatureScheme::EcdsaDer(assay_evidence::HashAlgorithm::Sha256),
+        root.public_key().unwrap(),
+        leaf.tbs_certificate.as_ref(),
+        &leaf.signature_value.data,
+    )
+    .unwrap();
+    let issued = world.store.issued(&svid.serial).await.unwrap().unwrap();
+    let record = world.store.record_at(issued.seq).await.unwrap().unwrap();
+    assert_eq!(record.body.datum("custody").unwrap(), "hw_tpm_certified");
+
+    for item in &evidence {
+        let kept = world.store.blob(&crypto::sha256(&item.bytes)).await.unwrap().unwrap();
+        assert_eq!(kept.bytes.as_deref(), Some(item.bytes.as_slice()));
+    }
+    let opened = world.store.records(0, 2).await.unwrap();
+    for record in &opened {
+        assert_eq!(record.body.datum("act").unwrap(), "opened");
+        assert!(record.body.refs().len() >= evidence.len() - 1);
+    }
+
+    let prepared = world.authority.prepare_jwt(world.grant(|_| ()), vec!["db".to_owned()]).unwrap();
+    let recorded = world.store.record(vec![prepared]).await.unwrap().pop().unwrap();
+    let svid = world.authority.issue_jwt(recorded, PATIENCE).await.unwrap();
+    assert!(jwt::verify_jwt(&svid.token, "db", &bundle, world.clock.now()).is_ok());
 }

@@ -22,7 +22,9 @@ pub struct Capacity {
 
 impl Capacity {
     /// Signs a few times and looks at the clock.
-    pub fn measure(mut sign: impl FnMut(&[u8]) -> Result<(), KeysError>) -> Result<Self, KeysError> {
+    pub fn measure(
+        mut sign: impl FnMut(&[u8]) -> Result<(), KeysError>,
+    ) -> Result<Self, KeysError> {
         let mut times = Vec::with_capacity(SIGNATURES.into());
         for i in 0..SIGNATURES {
             let start = Instant::now();

@@ -235,9 +235,11 @@ mod tests {
         (Arc::new(Queue::start(Slow { gate, order }, capacity).unwrap()), let_go, signed)
     }
 
-    fn ask(queue: &Arc<Queue>, name: u8, urgency: Urgency) -> tokio::task::JoinHandle<
-        Result<Vec<u8>, KeysError>,
-    > {
+    fn ask(
+        queue: &Arc<Queue>,
+        name: u8,
+        urgency: Urgency,
+    ) -> tokio::task::JoinHandle<Result<Vec<u8>, KeysError>> {
         let queue = Arc::clone(queue);
         tokio::spawn(async move {
             queue.sign(KeyName::X509, vec![name], urgency, Duration::from_secs(20)).await
@@ -278,7 +280,9 @@ mod tests {
         let (queue, _let_go, _signed) = slow(400);
         let sign = |within| queue.sign(KeyName::X509, vec![0], Urgency::New, within);
         let refused = sign(Duration::from_millis(300)).await.unwrap_err();
-        assert!(matches!(refused, KeysError::Busy { retry_after } if retry_after.as_millis() == 400));
+        assert!(
+            matches!(refused, KeysError::Busy { retry_after } if retry_after.as_millis() == 400)
+        );
         let late = sign(Duration::from_millis(410)).await.unwrap_err();
         assert!(matches!(late, KeysError::Late));
     }

@@ -43,6 +43,7 @@ use zeroize::Zeroizing;
 
 use crate::appraisal::CustodyProof;
 use crate::keys::Capacity;
+use crate::keys::CustodyEvidence;
 use crate::keys::IssuingKey;
 use crate::keys::IssuingKeys;
 use crate::keys::KeyName;
@@ -170,7 +171,7 @@ impl OwnTpm {
         key: &DeviceKey,
         trust_domain: &TrustDomain,
         nonce: Nonce,
-    ) -> Result<(CustodyProof, Vec<(&'static str, Vec<u8>)>), KeysError> {
+    ) -> Result<(CustodyProof, Vec<CustodyEvidence>), KeysError> {
         let spki_sha256 = key.public().key().spki_sha256();
         let input = BindingInput {
             purpose: Purpose::Custody,
@@ -193,23 +194,23 @@ impl OwnTpm {
             &spki_sha256,
         )?;
         let shown = vec![
-            (CERTIFY, statement),
-            (PUBLIC_AREA, key.public().raw().to_vec()),
-            (BINDING, input.message()),
+            item(CERTIFY, &statement),
+            item(PUBLIC_AREA, key.public().raw()),
+            item(BINDING, &input.message()),
         ];
         let addresses = self.evidence().iter().chain(&shown).map(address).collect();
         Ok((CustodyProof::certified(&certified, addresses), shown))
     }
 
     /// What a later reader needs beside the statements.
-    fn evidence(&self) -> Vec<(&'static str, Vec<u8>)> {
+    fn evidence(&self) -> Vec<CustodyEvidence> {
         let mut shown = vec![
-            (CERTIFICATE, self.endorsement.certificate().der().to_vec()),
-            (PUBLIC_AREA, self.endorsement.public().raw().to_vec()),
-            (PUBLIC_AREA, self.ak.public().raw().to_vec()),
+            item(CERTIFICATE, self.endorsement.certificate().der()),
+            item(PUBLIC_AREA, self.endorsement.public().raw()),
+            item(PUBLIC_AREA, self.ak.public().raw()),
         ];
         let chain = self.chain.iter().take(MAX_CHAIN);
-        shown.extend(chain.map(|certificate| (CERTIFICATE, certificate.der().to_vec())));
+        shown.extend(chain.map(|certificate| item(CERTIFICATE, certificate.der())));
         shown
     }
 }
@@ -264,9 +265,8 @@ fn load_or_make(
         // A key that cannot be opened is never quietly replaced by another.
         let damaged = || KeysError::KeyFile(blob_name.clone());
         let file: BlobFile = serde_json::from_slice(&text).map_err(|_| damaged())?;
-        let auth = folder
-            .read(&auth_name)?
-            .ok_or_else(|| TpmKeysError::HalfAKey(blob_name.clone()))?;
+        let auth =
+            folder.read(&auth_name)?.ok_or_else(|| TpmKeysError::HalfAKey(blob_name.clone()))?;
         let auth: Zeroizing<[u8; 32]> = Zeroizing::new(
             auth.as_slice().try_into().map_err(|_| KeysError::KeyFile(auth_name.clone()))?,
         );
@@ -279,8 +279,7 @@ fn load_or_make(
     // a blob, which is overwritten, and never a blob that nothing opens.
     folder.write(&auth_name, auth.as_slice())?;
     let file = BlobFile { private: blob.private.clone(), public: blob.public.clone() };
-    let text =
-        serde_json::to_vec(&file).map_err(|_| KeysError::KeyFile(blob_name.clone()))?;
+    let text = serde_json::to_vec(&file).map_err(|_| KeysError::KeyFile(blob_name.clone()))?;
     folder.write(&blob_name, &text)?;
     device.load_issuing_key(&blob, &auth).map_err(device_error)
 }
@@ -331,8 +330,7 @@ impl Signer for Tpm {
             KeyName::X509 => &self.x509,
             KeyName::Jwt => &self.jwt,
         };
-        let signature =
-            self.device.sign(key, &crypto::sha256(message)).map_err(device_error)?;
+        let signature = self.device.sign(key, &crypto::sha256(message)).map_err(device_error)?;
         Ok(signature.der())
     }
 }
@@ -345,8 +343,12 @@ fn unproved(error: assay_tpm::Error) -> KeysError {
     TpmKeysError::Unproved(error).into()
 }
 
-fn address((_, bytes): &(&'static str, Vec<u8>)) -> String {
-    hex::encode(crypto::sha256(bytes))
+fn item(media_type: &'static str, bytes: &[u8]) -> CustodyEvidence {
+    CustodyEvidence { media_type, bytes: bytes.to_vec() }
+}
+
+fn address(item: &CustodyEvidence) -> String {
+    hex::encode(crypto::sha256(&item.bytes))
 }
 
 impl fmt::Debug for TpmConfig {

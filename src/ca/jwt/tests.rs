@@ -42,8 +42,7 @@ fn fixed(der: &[u8]) -> [u8; 64] {
 }
 
 fn token(key: &SoftwareKey, header: &str, payload: &str) -> String {
-    let signed =
-        format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
     let signature = fixed(&key.sign(signed.as_bytes()).unwrap());
     compact(&signed, &signature)
 }
@@ -62,8 +61,7 @@ fn a_good_token_gives_its_claims() {
     let key = SoftwareKey::generate().unwrap();
     let id = SpiffeId::parse("spiffe://example.org/web").unwrap();
     let audience = ["db".to_owned(), "mail".to_owned()];
-    let draft =
-        Draft { sub: &id, aud: &audience, exp: NOW_S + 300, iat: NOW_S, jti: Some("j1") };
+    let draft = Draft { sub: &id, aud: &audience, exp: NOW_S + 300, iat: NOW_S, jti: Some("j1") };
     let signed = signing_input(KEY_ID, &draft).unwrap();
     let ours = compact(&signed, &fixed(&key.sign(signed.as_bytes()).unwrap()));
     let claims = verify_jwt(&ours, "db", &bundle(&key), now()).unwrap();
@@ -123,7 +121,9 @@ fn the_corpus_of_bad_tokens_is_refused_each_by_its_name() {
         Value::Object(map).to_string()
     };
     for name in ["sub", "aud", "exp"] {
-        assert!(matches!(refused(HEADER, &without(name)), JwtError::Missing(found) if found == name));
+        assert!(
+            matches!(refused(HEADER, &without(name)), JwtError::Missing(found) if found == name)
+        );
     }
     let aud = |list: &str| payload().replace(r#"["db","mail"]"#, list);
     assert_eq!(refused(HEADER, &aud("[]")), JwtError::Missing("aud"));
@@ -136,7 +136,10 @@ fn the_corpus_of_bad_tokens_is_refused_each_by_its_name() {
     assert_eq!(refused(HEADER, &twice), JwtError::Malformed("payload"));
 
     let sub = |id: &str| payload().replace("spiffe://example.org/web", id);
-    assert!(matches!(refused(HEADER, &sub("spiffe://other.org/web")), JwtError::TrustDomain { .. }));
+    assert!(matches!(
+        refused(HEADER, &sub("spiffe://other.org/web")),
+        JwtError::TrustDomain { .. }
+    ));
     assert!(matches!(refused(HEADER, &sub("web")), JwtError::Subject(_)));
     assert!(matches!(refused(HEADER, &sub("spiffe://example.org")), JwtError::Subject(_)));
 

@@ -58,8 +58,7 @@ fn anchors(tpm: &RunningTpm) -> Anchors {
 }
 
 fn open_with(tpm: &RunningTpm, anchors: Anchors, state: &Path) -> Result<IssuingKeys, KeysError> {
-    let config =
-        TpmConfig { tcti: tpm.tcti(), settings: Settings::default(), anchors };
+    let config = TpmConfig { tcti: tpm.tcti(), settings: Settings::default(), anchors };
     let trust_domain = TrustDomain::parse("example.org").unwrap();
     let random = &mut SystemRandom::new();
     keys::open(&KeysConfig::Tpm(config), state, &trust_domain, &Clock::machine(), random)
@@ -167,9 +166,8 @@ fn a_certification_counts_for_one_key_one_nonce_and_one_attestation_key() {
     let random = &mut SystemRandom::new();
     let own = OwnTpm::prove(&device, &anchors(&tpm), Clock::machine().now(), random).unwrap();
     let auth = [7; 32];
-    let make = || {
-        device.load_issuing_key(&device.create_issuing_key(&auth).unwrap(), &auth).unwrap()
-    };
+    let make =
+        || device.load_issuing_key(&device.create_issuing_key(&auth).unwrap(), &auth).unwrap();
     let key = make();
     let data = [1; 32];
     let statement = device.certify(&own.ak, &key, &data).unwrap();
@@ -192,8 +190,7 @@ fn a_certification_counts_for_one_key_one_nonce_and_one_attestation_key() {
     changed[last] ^= 1;
     assert!(judge(&changed, public, &own.proved, &data, &spki).is_err());
 
-    // The agent's kind of key is no issuing key by place, but by use it would be; a restricted
-    // key, such as the attestation key itself, is none.
+    // A restricted key, such as the attestation key itself, is no issuing key.
     let of_ak = device.certify(&own.ak, &own.ak, &data).unwrap();
     let ak_spki = own.ak.public().key().spki_sha256();
     assert!(judge(&of_ak, own.ak.public().raw(), &own.proved, &data, &ak_spki).is_err());
