@@ -68,3 +68,51 @@ fn the_page_of_reasons_is_fresh() {
     let stale = "docs/reference/reasons.md is stale: ASSAY_BLESS=1 cargo test --test pages";
     assert!(fs::read_to_string(&page).unwrap_or_default() == fresh, "{stale}");
 }
+
+/// `| what | 16 KiB | `file` `CONSTANT` |` in docs/reference/limits.md.
+fn promise(row: &str) -> Option<(u64, &str, &str)> {
+    let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+    let [_, _, limit, place, _] = cells[..] else { return None };
+    let mut names = place.split('`').filter(|part| !part.trim().is_empty());
+    let (file, name) = (names.next()?, names.next()?);
+    let (number, unit) = limit.split_once(' ').unwrap_or((limit, ""));
+    let unit = match unit {
+        "" | "s" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => panic!("unit `{unit}`"),
+    };
+    Some((number.parse::<u64>().ok()? * unit, file, name))
+}
+
+/// The value of `const NAME: … = 80 * 1_024 * 1_024;` or `= Duration::from_secs(60);`
+fn constant(code: &str, name: &str) -> Option<u64> {
+    let declared = code.split(&format!("const {name}: ")).nth(1)?;
+    let value = declared.split(';').next()?.split('=').nth(1)?.replace('_', "");
+    let value = value.trim().trim_start_matches("Duration::fromsecs(").trim_end_matches(')');
+    value.split('*').map(|factor| factor.trim().parse::<u64>().ok()).product()
+}
+
+#[test]
+fn each_limit_on_the_page_is_the_number_in_the_code() {
+    let page = fs::read_to_string(root().join("docs/reference/limits.md")).unwrap();
+    let mut promises = 0;
+    for (limit, file, name) in page.lines().filter_map(promise) {
+        let code = fs::read_to_string(root().join(file)).unwrap_or_else(|_| panic!("no `{file}`"));
+        assert_eq!(constant(&code, name), Some(limit), "`{name}` in {file}");
+        promises += 1;
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.contains('`')).count();
+    assert_eq!(promises, rows, "a row that the test cannot read");
+}
+
+#[test]
+fn a_limit_that_differs_is_caught() {
+    let row = "| a frame | 2 MiB | `src/x.rs` `MAX` |";
+    assert_eq!(promise(row), Some((2 << 20, "src/x.rs", "MAX")));
+    assert_eq!(constant("pub const MAX: usize = 2 * 1_024 * 1_024;", "MAX"), Some(2 << 20));
+    assert_eq!(constant("const MAX: Duration = Duration::from_secs(7);", "MAX"), Some(7));
+    assert_eq!(constant("const OTHER: u8 = 1;", "MAX"), None);
+}
