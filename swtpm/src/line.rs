@@ -134,9 +134,12 @@ impl Line {
         Ok(())
     }
 
-    /// Drop answers that the last client never read. They sit on the slave's side, where only
-    /// somebody who has the slave open reaches them.
+    /// Drop answers that the last client never read. First those on their way to the slave's side
+    /// (the kernel delivers in its own time), then those that are there, which only somebody who
+    /// has the slave open reaches.
     pub(crate) fn flush_unread(&mut self) -> Result<()> {
+        rustix::termios::tcflush(&self.master, QueueSelector::OFlush)
+            .map_err(Error::system("flush the line"))?;
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let slave = rustix::fs::open(&self.node, flags, Mode::empty())
             .map_err(Error::system("open the line for flushing"))?;

@@ -129,17 +129,22 @@ impl Relay {
     fn clean_up_after_client(&mut self) -> bool {
         // INVARIANT: first the bytes, then the news. So every open and close before those bytes is
         // known when they are looked at, and none of them is taken for the next client's.
-        self.read_line();
+        let hung_up = self.read_line();
         let news = self.line.as_mut().map_or(News::None, Line::news);
-        if !matches!(news, News::Closed | News::ClosedAndOpened) {
+        let (gone, mut next_is_there) = match news {
+            News::None => (hung_up, false),
+            News::Opened => (hung_up, hung_up),
+            News::Closed => (true, false),
+            News::ClosedAndOpened => (true, true),
+        };
+        if !gone {
             return false;
         }
         // What came in between is a last command of the one that went, unless the next one is
         // there already. Each sends one at a time, so only the last frame can be the next one's.
         self.read_line();
         let since = self.line.as_mut().map_or(News::None, Line::news);
-        let next_is_there =
-            news == News::ClosedAndOpened || matches!(since, News::Opened | News::ClosedAndOpened);
+        next_is_there |= matches!(since, News::Opened | News::ClosedAndOpened);
         let waiting = match next_is_there {
             true => last_frame(&self.partial).to_owned(),
             false => Vec::new(),
@@ -150,18 +155,17 @@ impl Relay {
         true
     }
 
-    fn read_line(&mut self) {
-        let Some(line) = self.line.as_mut().filter(|line| !line.hung_up) else { return };
+    /// True if nobody has the device open any more.
+    fn read_line(&mut self) -> bool {
+        let Some(line) = self.line.as_mut().filter(|line| !line.hung_up) else { return false };
         if !line.readable() {
-            return;
+            return false;
         }
         let mut buffer = [0; command::MAX_FRAME];
         let count = line.read(&mut buffer);
-        if count == 0 {
-            return self.client_gone();
-        }
-        self.used = true;
+        self.used |= count > 0;
         self.partial.extend_from_slice(buffer.get(..count).unwrap_or_default());
+        count == 0
     }
 
     fn exchange_frames(&mut self) {
