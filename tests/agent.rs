@@ -1,0 +1,358 @@
+//! The agent against a real server and a real software TPM: attest, fetch, and come back from a
+//! changed register, a reset, a lost TPM and a lost server.
+
+#![cfg(feature = "demo")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use assay::agent;
+use assay::clock::Clock;
+use assay::server;
+use assay_evidence::certificate::Certificate;
+use assay_evidence::crypto;
+use assay_proto::spire::api::server::agent::v1::BanAgentRequest;
+use assay_proto::spire::api::server::agent::v1::ListAgentsRequest;
+use assay_proto::spire::api::server::agent::v1::agent_client::AgentClient;
+use assay_proto::spire::api::server::entry::v1::BatchCreateEntryRequest;
+use assay_proto::spire::api::server::entry::v1::entry_client::EntryClient;
+use assay_proto::spire::api::types;
+use assay_proto::workload as wire;
+use assay_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
+use assay_swtpm::LocalCa;
+use assay_swtpm::RunningTpm;
+use assay_swtpm::SoftwareTpm;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::Code;
+use tonic::Request;
+use tonic::Status;
+use tonic::Streaming;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+
+const GOOD_BOOT: &[u8] = b"the kernel everybody reviewed";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server, a host with its TPM, and the host's agent, in one folder.
+struct World {
+    folder: tempfile::TempDir,
+    tpm: RunningTpm,
+    server: Option<server::Running>,
+    agent: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    port: u16,
+}
+
+impl World {
+    async fn build() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let ca = LocalCa::create(folder.path().join("ca")).unwrap();
+        let tpm = SoftwareTpm::provision(&ca, folder.path().join("tpm"), "host").unwrap();
+        let tpm = tpm.start().unwrap();
+        tpm.pcr_extend(8, GOOD_BOOT).unwrap();
+        let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+        write("policy.toml", POLICY.to_owned());
+        write("profile.toml", profile());
+        let [root, issuer] = ca.certificates();
+        write("server.toml", server_config(&root, &issuer, 0));
+        let mut world = World { folder, tpm, server: None, agent: None, port: 0 };
+        world.start_server().await;
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn start_server(&mut self) {
+        let text = fs::read_to_string(self.path("server.toml")).unwrap();
+        let text = text.replace("127.0.0.1:0", &format!("127.0.0.1:{}", self.port));
+        fs::write(self.path("server.toml"), text).unwrap();
+        let config = server::validate(&self.path("server.toml")).unwrap();
+        let server = server::start(config, Clock::machine()).await.unwrap();
+        self.port = server.address().port();
+        self.server = Some(server);
+    }
+
+    async fn stop_server(&mut self) {
+        self.server.take().unwrap().stop().await.unwrap();
+    }
+
+    fn start_agent(&mut self) {
+        let text = format!(
+            "trust_domain = \"example.org\"\nserver = \"127.0.0.1:{}\"\ndata_dir = \"agent\"\n\
+             socket = \"workload.sock\"\ndevice = \"{}\"\n[bootstrap]\nbundle = \"bundle.pem\"\n\
+             [intervals]\nretry_first = \"1s\"\nretry_longest = \"2s\"\n",
+            self.port,
+            self.tpm.tcti()
+        );
+        fs::write(self.path("agent.toml"), text).unwrap();
+        let config = agent::Config::load(&self.path("agent.toml")).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(async move {
+            let stop = async {
+                let _ = stopped.await;
+            };
+            agent::run_until(config, stop).await.unwrap();
+        });
+        self.agent = Some((stop, running));
+    }
+
+    async fn stop_agent(&mut self) {
+        let (stop, running) = self.agent.take().unwrap();
+        stop.send(()).unwrap();
+        running.await.unwrap();
+    }
+
+    async fn private(&self) -> Channel {
+        unix(&self.path("server/private/api.sock")).await
+    }
+
+    /// The host as the server knows it, once it attested; waits for another serial than `not`.
+    async fn node(&self, not: &str) -> types::Agent {
+        until("the host attests", async || {
+            let mut client = AgentClient::new(self.private().await);
+            let agents = client.list_agents(ListAgentsRequest::default()).await.unwrap();
+            let mut agents = agents.into_inner().agents.into_iter();
+            agents.find(|agent| !["", not].contains(&agent.x509svid_serial_number.as_str()))
+        })
+        .await
+    }
+
+    /// An entry for the processes of this test's user on `node`.
+    async fn entry(&self, name: &str, node: &types::Agent, instance: i32) {
+        let uid = format!("uid:{}", nix::unistd::geteuid());
+        let id = |path: String| Some(types::Spiffeid { trust_domain: "example.org".into(), path });
+        let entry = types::Entry {
+            spiffe_id: id(format!("/{name}")),
+            parent_id: node.id.clone(),
+            selectors: vec![types::Selector { r#type: "unix".into(), value: uid }],
+            assay: Some(assay_proto::assay::v1::EntryExtension {
+                instance,
+                admit_unattested: false,
+            }),
+            ..types::Entry::default()
+        };
+        let request = BatchCreateEntryRequest { entries: vec![entry], output_mask: None };
+        let mut client = EntryClient::new(self.private().await);
+        let answer = client.batch_create_entry(request).await.unwrap().into_inner();
+        let status = answer.results[0].status.clone().unwrap();
+        assert_eq!(status.code, 0, "{}", status.message);
+    }
+
+    async fn workload(&self) -> SpiffeWorkloadApiClient<Channel> {
+        let socket = self.path("workload.sock");
+        until("the agent listens", async || socket.exists().then_some(())).await;
+        SpiffeWorkloadApiClient::new(unix(&socket).await)
+    }
+
+    async fn stream(&self) -> Result<Streaming<wire::X509svidResponse>, Status> {
+        let request = with_header(wire::X509svidRequest {});
+        Ok(self.workload().await.fetch_x509svid(request).await?.into_inner())
+    }
+
+    async fn fetch(&self) -> Result<wire::X509svidResponse, Status> {
+        self.stream().await?.message().await.map(Option::unwrap)
+    }
+
+    /// Waits for an answer with this many SVIDs: entries take a moment to reach the agent.
+    async fn svids(&self, count: usize) -> Vec<wire::X509svid> {
+        until("the workload has its svids", async || {
+            self.fetch().await.ok().map(|answer| answer.svids).filter(|svids| svids.len() == count)
+        })
+        .await
+    }
+}
+
+async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let search = async {
+        loop {
+            if let Some(found) = found().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    match tokio::time::timeout(PATIENCE, search).await {
+        Ok(found) => found,
+        Err(_) => panic!("waited in vain: {what}"),
+    }
+}
+
+async fn unix(path: &Path) -> Channel {
+    let path = path.to_path_buf();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://unix").connect_with_connector(connector).await.unwrap()
+}
+
+fn with_header<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("workload.spiffe.io", "true".parse().unwrap());
+    request
+}
+
+const POLICY: &str = "tpm_class = [\"software\"]\nrefresh_every = \"2s\"\nmax_age = \"6s\"\n";
+
+fn profile() -> String {
+    let extended = [[0; 32], crypto::sha256(GOOD_BOOT)].concat();
+    format!(
+        "schema = \"firmware-profile/1\"\nid = \"test/swtpm\"\nserial = 1\nroot = \"tpm2\"\n\
+         banks = [\"sha256\"]\n[[component]]\nname = \"firmware\"\non = [0, 8]\n\
+         [[component.variant]]\nname = \"1\"\nstate = \"active\"\n\
+         pcr = {{ sha256 = {{ \"0\" = \"{}\", \"8\" = \"{}\" }} }}\n",
+        "00".repeat(32),
+        hex::encode(crypto::sha256(&extended))
+    )
+}
+
+fn server_config(root: &Path, issuer: &Path, port: u16) -> String {
+    format!(
+        "trust_domain = \"example.org\"\ndata_dir = \"server\"\nlisten = \"127.0.0.1:{port}\"\n\
+         [bootstrap]\nbundle = \"bundle.pem\"\n\
+         [keys]\ncustody = \"software\"\ndanger_software_keys = true\n\
+         [nodes]\nprofile = \"profile.toml\"\npolicy = \"policy.toml\"\nadmit = [\"root\"]\n\
+         [[nodes.ek_root]]\npath = \"{}\"\nintermediates = \"{}\"\nclass = \"software\"\n\
+         admit = true\n",
+        root.display(),
+        issuer.display()
+    )
+}
+
+fn serial(svid: &wire::X509svid) -> String {
+    hex::encode(Certificate::parse_prefix(&svid.x509_svid).unwrap().0.serial())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_attests_and_its_workload_gets_svids_of_both_kinds() {
+    let mut world = World::build().await;
+    world.start_agent();
+    let node = world.node("").await;
+    world.entry("web", &node, 0).await;
+    world.entry("bot", &node, 1).await;
+    let svids = world.svids(2).await;
+    let ids: BTreeSet<_> = svids.iter().map(|svid| svid.spiffe_id.as_str()).collect();
+    assert_eq!(ids, BTreeSet::from(["spiffe://example.org/bot", "spiffe://example.org/web"]));
+    let mut workload = world.workload().await;
+    let request = wire::JwtsvidRequest {
+        audience: vec!["billing".to_owned()],
+        spiffe_id: "spiffe://example.org/web".to_owned(),
+    };
+    let jwt = workload.fetch_jwtsvid(with_header(request)).await.unwrap().into_inner();
+    let request = wire::ValidateJwtsvidRequest {
+        audience: "billing".to_owned(),
+        svid: jwt.svids[0].svid.clone(),
+    };
+    let valid = workload.validate_jwtsvid(with_header(request)).await.unwrap().into_inner();
+    assert_eq!(valid.spiffe_id, "spiffe://example.org/web");
+    assert!(agent::healthcheck(&world.path("workload.sock")).await.unwrap());
+    // The standing outlives its first max_age only by refreshes.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(agent::healthcheck(&world.path("workload.sock")).await.unwrap());
+    world.stop_agent().await;
+    assert!(!world.path("workload.sock").exists());
+    world.stop_server().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_register_ends_what_the_workload_gets_within_one_refresh() {
+    let mut world = World::build().await;
+    world.start_agent();
+    let node = world.node("").await;
+    world.entry("web", &node, 0).await;
+    world.svids(1).await;
+    let mut stream = world.stream().await.unwrap();
+    stream.message().await.unwrap().unwrap();
+    world.tpm.pcr_extend(8, b"a kernel module nobody reviewed").unwrap();
+    until("the agent learns it", async || {
+        let well = agent::healthcheck(&world.path("workload.sock")).await.unwrap();
+        (!well).then_some(())
+    })
+    .await;
+    // The call waits for its patience; that it has no answer is what counts here.
+    let refused = tokio::time::timeout(Duration::from_secs(3), world.fetch()).await;
+    assert!(refused.is_err(), "nothing new: {refused:?}");
+    let still_open = tokio::time::timeout(Duration::from_millis(100), stream.message()).await;
+    assert!(still_open.is_err(), "the open stream stays open");
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_tpm_means_a_new_svid_key_and_a_new_attestation() {
+    let mut world = World::build().await;
+    world.start_agent();
+    let node = world.node("").await;
+    world.entry("web", &node, 0).await;
+    world.svids(1).await;
+    world.tpm.reset().unwrap();
+    world.tpm.pcr_extend(8, GOOD_BOOT).unwrap();
+    let again = world.node(&node.x509svid_serial_number).await;
+    assert_eq!(again.id, node.id, "the same host");
+    world.svids(1).await;
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tpm_that_vanished_is_used_again_when_it_is_back() {
+    let mut world = World::build().await;
+    world.start_agent();
+    let node = world.node("").await;
+    world.entry("web", &node, 0).await;
+    let before = world.svids(1).await;
+    world.tpm.vanish().unwrap();
+    until("the standing runs out", async || {
+        let well = agent::healthcheck(&world.path("workload.sock")).await.unwrap();
+        (!well).then_some(())
+    })
+    .await;
+    let meanwhile = world.fetch().await.unwrap();
+    assert_eq!(meanwhile.svids[0].x509_svid, before[0].x509_svid, "what was issued is given out");
+    world.tpm.come_back().unwrap();
+    until("the host stands again", async || {
+        let well = agent::healthcheck(&world.path("workload.sock")).await.unwrap();
+        well.then_some(())
+    })
+    .await;
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_back_is_found_again() {
+    let mut world = World::build().await;
+    world.start_agent();
+    let node = world.node("").await;
+    world.entry("web", &node, 0).await;
+    let before = world.svids(1).await;
+    world.stop_server().await;
+    let meanwhile = world.fetch().await.unwrap();
+    assert_eq!(serial(&meanwhile.svids[0]), serial(&before[0]));
+    world.start_server().await;
+    world.entry("db", &node, 0).await;
+    world.svids(2).await;
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_banned_host_ends_the_streams_of_its_workloads() {
+    let mut world = World::build().await;
+    world.start_agent();
+    let node = world.node("").await;
+    world.entry("web", &node, 0).await;
+    world.svids(1).await;
+    let mut stream = world.stream().await.unwrap();
+    stream.message().await.unwrap().unwrap();
+    let mut client = AgentClient::new(world.private().await);
+    client.ban_agent(BanAgentRequest { id: node.id.clone() }).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, stream.message()).await.unwrap();
+    assert_eq!(ended.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(world.fetch().await.unwrap_err().code(), Code::PermissionDenied);
+    world.stop_agent().await;
+}
