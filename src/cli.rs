@@ -9,6 +9,7 @@ mod authority;
 mod bundle;
 mod connect;
 mod entry;
+mod face;
 mod fetch;
 mod node;
 mod output;
@@ -69,6 +70,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Appraise nodes and issue identities
+    #[command(subcommand)]
+    Server(face::ServerCommand),
+    /// Attest this host and serve the Workload API
+    #[cfg(feature = "tpm")]
+    #[command(subcommand)]
+    Agent(face::AgentCommand),
     /// Show the whole story on software TPMs
     #[cfg(feature = "demo")]
     Demo(crate::demo::DemoArgs),
@@ -137,6 +145,9 @@ fn syntax(error: &clap::Error, as_json: bool) -> ExitCode {
 
 fn run(cli: Cli) -> Result<Answer, Failure> {
     match cli.command {
+        Command::Server(command) => command.run(),
+        #[cfg(feature = "tpm")]
+        Command::Agent(command) => command.run(),
         #[cfg(feature = "demo")]
         Command::Demo(args) => {
             crate::demo::run(args).map_err(Failure::from)?;

@@ -57,7 +57,8 @@ pub fn run(args: DemoArgs) -> Result<()> {
             return Ok(());
         }
         let kept = stage.keep_logs();
-        return Err(error.context(format!("the logs are in `{}`", kept.display())));
+        screen.note(&format!("something did not hold; the logs are in `{}`", kept.display()));
+        return Err(error);
     }
     if args.keep {
         screen.section("Running. Try, in another terminal:");

@@ -29,6 +29,8 @@ pub mod exchange;
 pub mod tls;
 pub mod workload;
 // 6: faces
+#[cfg(feature = "tpm")]
+pub mod agent;
 pub mod server;
 // 7: the edge
 pub mod cli;

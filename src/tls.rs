@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use acceptor::Accepted;
 pub use acceptor::AcceptLimits;
+pub use acceptor::Accepted;
 pub use acceptor::Acceptor;
 pub use acceptor::ConnectInfo;
 pub use client::ConnectError;

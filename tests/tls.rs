@@ -156,9 +156,7 @@ async fn serve(
     (address, receiver)
 }
 
-async fn good_server(
-    authority: &Authority,
-) -> (SocketAddr, mpsc::UnboundedReceiver<ConnectInfo>) {
+async fn good_server(authority: &Authority) -> (SocketAddr, mpsc::UnboundedReceiver<ConnectInfo>) {
     let identity = authority.identity(&[SERVER], as_is);
     serve(&authority.trust(), identity, AcceptLimits::default()).await
 }
@@ -478,8 +476,5 @@ async fn a_certificate_says_when_it_ends() {
     });
     call(address, &authority.trust(), Some(&agent)).await.unwrap();
     let info = seen.recv().await.unwrap();
-    assert_eq!(
-        info.peer.unwrap().not_after,
-        Time::parse_rfc3339("2099-01-01T00:00:00Z").unwrap()
-    );
+    assert_eq!(info.peer.unwrap().not_after, Time::parse_rfc3339("2099-01-01T00:00:00Z").unwrap());
 }

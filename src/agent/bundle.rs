@@ -11,7 +11,6 @@ use std::io::Read;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use assay_evidence::certificate::Certificate;
 use assay_evidence::certificate::CertificateError;
@@ -181,12 +180,6 @@ fn jwk(authority: &JwtAuthority) -> Option<serde_json::Value> {
             Some(json!({ "kty": "RSA", "use": usage, "kid": kid, "n": encode(modulus), "e": e }))
         }
     }
-}
-
-/// How soon to ask for the bundle again where nothing tells of changes.
-pub fn refresh_after(bundle: &Bundle) -> Duration {
-    let hint = u64::try_from(bundle.refresh_hint_s).unwrap_or(0);
-    Duration::from_secs(hint.clamp(5, 300))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::clock::Span;
+use crate::log::Log;
 use crate::spiffe::IdError;
 use crate::spiffe::TrustDomain;
 
@@ -26,7 +27,7 @@ pub struct Config {
     /// The Workload API's socket.
     pub socket: PathBuf,
     /// The host's TPM, such as `device:/dev/tpmrm0`.
-    pub tcti: String,
+    pub device: String,
     /// A file with the authorization of the endorsement hierarchy, where it is not empty.
     pub endorsement_auth: Option<PathBuf>,
     pub bootstrap: Bootstrap,
@@ -42,21 +43,6 @@ pub enum Bootstrap {
     Bundle(PathBuf),
     /// Whatever server answers first is believed for ever after.
     DangerInsecure,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug` or `trace`.
-    pub level: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    #[default]
-    Human,
-    Json,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,11 +90,11 @@ struct ConfigSyntax {
     server: String,
     data_dir: PathBuf,
     socket: PathBuf,
-    tcti: String,
+    device: String,
     endorsement_auth: Option<PathBuf>,
     bootstrap: BootstrapSyntax,
     #[serde(default)]
-    log: LogSyntax,
+    log: Log,
     #[serde(default)]
     intervals: IntervalsSyntax,
     #[serde(default)]
@@ -121,13 +107,6 @@ struct BootstrapSyntax {
     bundle: Option<PathBuf>,
     #[serde(default)]
     danger_insecure: bool,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct LogSyntax {
-    format: LogFormat,
-    level: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -188,10 +167,10 @@ impl Config {
             server: address(syntax.server)?,
             data_dir: folder.join(syntax.data_dir),
             socket: folder.join(syntax.socket),
-            tcti: tcti(syntax.tcti)?,
+            device: device(syntax.device)?,
             endorsement_auth: syntax.endorsement_auth.map(|path| folder.join(path)),
             bootstrap: syntax.bootstrap.judged(folder)?,
-            log: syntax.log.judged()?,
+            log: syntax.log,
             intervals: syntax.intervals.judged()?,
             limits: syntax.limits.judged()?,
         })
@@ -205,20 +184,18 @@ fn address(text: String) -> Result<String, ConfigError> {
     });
     match well_formed {
         true => Ok(text),
-        false => {
-            Err(ConfigError::Value { key: "server", found: text, expected: "`host:port`" })
-        }
+        false => Err(ConfigError::Value { key: "server", found: text, expected: "`host:port`" }),
     }
 }
 
 /// tss-esapi takes `swtpm:path=…` and then silently talks to a TPM on port 2321.
-fn tcti(text: String) -> Result<String, ConfigError> {
-    let known = text.starts_with("device:")
-        || (text.starts_with("swtpm:") && !text.contains("path="));
+fn device(text: String) -> Result<String, ConfigError> {
+    let known =
+        text.starts_with("device:") || (text.starts_with("swtpm:") && !text.contains("path="));
     match known {
         true => Ok(text),
         false => Err(ConfigError::Value {
-            key: "tcti",
+            key: "device",
             found: text,
             expected: "the host's TPM, such as `device:/dev/tpmrm0`",
         }),
@@ -236,17 +213,6 @@ impl BootstrapSyntax {
                 expected: "either `bundle` or `danger_insecure = true`",
             }),
         }
-    }
-}
-
-impl LogSyntax {
-    fn judged(self) -> Result<Log, ConfigError> {
-        let level = self.level.unwrap_or_else(|| "info".to_owned());
-        if !["error", "warn", "info", "debug", "trace"].contains(&level.as_str()) {
-            let expected = "error, warn, info, debug or trace";
-            return Err(ConfigError::Value { key: "log.level", found: level, expected });
-        }
-        Ok(Log { format: self.format, level })
     }
 }
 
@@ -302,7 +268,7 @@ mod tests {
     use super::*;
 
     const SHORT: &str = "trust_domain = \"example.org\"\nserver = \"localhost:8081\"\n\
-        data_dir = \"data\"\nsocket = \"/run/agent.sock\"\ntcti = \"device:/dev/tpmrm0\"\n";
+        data_dir = \"data\"\nsocket = \"/run/agent.sock\"\ndevice = \"device:/dev/tpmrm0\"\n";
     const TRUST: &str = "[bootstrap]\nbundle = \"bundle.pem\"\n";
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
@@ -329,6 +295,12 @@ mod tests {
     }
 
     #[test]
+    fn a_log_level_that_there_is_not_is_refused() {
+        let error = parse(&format!("{SHORT}{TRUST}[log]\nlevel = \"loud\"\n")).unwrap_err();
+        assert!(error.to_string().contains("loud"), "{error}");
+    }
+
+    #[test]
     fn first_trust_is_said_once_and_openly() {
         let bootstrap = |text: &str| parse(&format!("{SHORT}[bootstrap]\n{text}"));
         assert_eq!(
@@ -344,25 +316,25 @@ mod tests {
 
     #[test]
     fn values_outside_their_range_are_refused_by_name() {
-        let refused = |from: &str, to: &str| {
-            match parse(&format!("{SHORT}{TRUST}").replace(from, to)).unwrap_err() {
+        let refused =
+            |from: &str, to: &str| match parse(&format!("{SHORT}{TRUST}").replace(from, to))
+                .unwrap_err()
+            {
                 ConfigError::Value { key, .. } => key,
                 ConfigError::TrustDomain(_) => "trust_domain",
                 other => panic!("{other}"),
-            }
-        };
+            };
         assert_eq!(refused("example.org", "Example"), "trust_domain");
         for server in ["localhost", ":1", "localhost:0", "localhost:65536"] {
             assert_eq!(refused("localhost:8081", server), "server");
         }
-        for tcti in ["swtpm:path=/tmp/s", "/dev/tpm0", ""] {
-            assert_eq!(refused("device:/dev/tpmrm0", tcti), "tcti");
+        for device in ["swtpm:path=/tmp/s", "/dev/tpm0", ""] {
+            assert_eq!(refused("device:/dev/tpmrm0", device), "device");
         }
         let refused = |tail: &str| match parse(&format!("{SHORT}{TRUST}{tail}")).unwrap_err() {
             ConfigError::Value { key, .. } => key,
             other => panic!("{other}"),
         };
-        assert_eq!(refused("[log]\nlevel = \"loud\"\n"), "log.level");
         assert_eq!(refused("[intervals]\nsync = \"0s\"\n"), "intervals.sync");
         assert_eq!(refused("[intervals]\nretry_longest = \"1s\"\n"), "intervals.retry_longest");
         assert_eq!(refused("[limits]\nconnections = 3\n"), "limits.connections");

@@ -31,18 +31,6 @@ impl HostState {
         matches!(self, Self::Attested | Self::Stale)
     }
 
-    /// One word for logs and health.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Attested => "attested",
-            Self::Stale => "stale",
-            Self::Refused { .. } => "refused",
-            Self::Banned => "banned",
-            Self::Stopping => "stopping",
-        }
-    }
-
     /// A refusal whose code we know, else the words of the server.
     pub fn refused(code: &str) -> Self {
         let known = code.parse::<Reason>().is_ok();

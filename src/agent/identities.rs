@@ -163,25 +163,29 @@ impl Identities {
         self.table().bundle.clone()
     }
 
-    pub fn set_bundle(&self, bundle: Bundle) {
+    /// True if it is a change.
+    pub fn set_bundle(&self, bundle: Bundle) -> bool {
         let bundle = Arc::new(bundle);
-        if self.table().bundle.replace(Arc::clone(&bundle)) != Some(bundle) {
+        let changed = self.table().bundle.replace(Arc::clone(&bundle)) != Some(bundle);
+        if changed {
             self.tell();
         }
+        changed
     }
 
     pub fn entries(&self) -> Vec<Arc<Entry>> {
         self.table().entries.iter().flat_map(|entries| entries.values().cloned()).collect()
     }
 
-    /// Takes the whole set of entries of this host; SVIDs of others are dropped.
-    pub fn set_entries(&self, entries: Vec<Entry>) {
+    /// Takes the whole set of entries of this host; SVIDs of others are dropped. True if it is a
+    /// change.
+    pub fn set_entries(&self, entries: Vec<Entry>) -> bool {
         {
             let mut table = self.table();
             let entries: BTreeMap<_, _> =
                 entries.into_iter().map(|entry| (entry.id().clone(), Arc::new(entry))).collect();
             if table.entries.as_ref() == Some(&entries) {
-                return;
+                return false;
             }
             table.held.retain(|slot, _| entries.contains_key(&slot.entry));
             table.wanted.retain(|slot, _| entries.contains_key(&slot.entry));
@@ -189,6 +193,7 @@ impl Identities {
             table.entries = Some(entries);
         }
         self.tell();
+        true
     }
 
     /// The entries that match a caller, oldest first; nothing where they are not known yet.
@@ -241,7 +246,8 @@ impl Identities {
         let mut table = self.table();
         table.forget_ended(now);
         let Some(entries) = table.entries.as_ref() else { return Vec::new() };
-        let may_try = |slot: &Slot| table.failed.get(slot).is_none_or(|failure| failure.until <= boot);
+        let may_try =
+            |slot: &Slot| table.failed.get(slot).is_none_or(|failure| failure.until <= boot);
         let mut due = BTreeMap::new();
         let mut add = |slot: &Slot, peer: &Option<Arc<Peer>>| {
             let Some(entry) = entries.get(&slot.entry) else { return };
@@ -275,8 +281,10 @@ impl Identities {
         let boot = self.clock.boot();
         let table = self.table();
         let retry = |slot: &Slot| table.failed.get(slot).map(|failure| failure.until);
-        let renewals =
-            table.held.iter().map(|(slot, held)| held.renew_at.max(retry(slot).unwrap_or_default()));
+        let renewals = table
+            .held
+            .iter()
+            .map(|(slot, held)| held.renew_at.max(retry(slot).unwrap_or_default()));
         let missing = table.failed.keys().filter(|slot| !table.held.contains_key(slot));
         let next = renewals.chain(missing.filter_map(retry)).min().unwrap_or(Duration::MAX);
         next.saturating_sub(boot).clamp(Duration::from_millis(100), Duration::from_secs(10))

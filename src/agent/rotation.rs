@@ -123,7 +123,11 @@ impl Rotation {
                 executable_sha256: caller.facts.sha256.map(Vec::from).unwrap_or_default(),
             })),
             Ok(_) => {
-                tracing::info!(pid = peer.pid(), entry = due.slot.entry.as_str(), "no longer matches");
+                tracing::info!(
+                    pid = peer.pid(),
+                    entry = due.slot.entry.as_str(),
+                    "no longer matches"
+                );
                 self.identities.drop_slot(&due.slot);
                 None
             }
@@ -193,10 +197,11 @@ impl Rotation {
 
 /// X509-SVID section 2: exactly one URI, the SPIFFE ID.
 pub fn identity(certificate: &Certificate) -> Option<SpiffeId> {
-    let mut uris = certificate.extensions().subject_alt_names.iter().filter_map(|name| match name {
-        AltName::Uri(uri) => Some(uri),
-        _ => None,
-    });
+    let mut uris =
+        certificate.extensions().subject_alt_names.iter().filter_map(|name| match name {
+            AltName::Uri(uri) => Some(uri),
+            _ => None,
+        });
     match (uris.next(), uris.next()) {
         (Some(uri), None) => SpiffeId::parse(uri).ok(),
         _ => None,

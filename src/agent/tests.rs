@@ -194,10 +194,8 @@ impl Client {
     }
 
     async fn validate(&mut self, svid: &str, audience: &str) -> Result<String, Status> {
-        let request = wire::ValidateJwtsvidRequest {
-            audience: audience.to_owned(),
-            svid: svid.to_owned(),
-        };
+        let request =
+            wire::ValidateJwtsvidRequest { audience: audience.to_owned(), svid: svid.to_owned() };
         let answer = self.0.validate_jwtsvid(with_header(request)).await?.into_inner();
         assert!(answer.claims.unwrap().fields.contains_key("exp"));
         Ok(answer.spiffe_id)
@@ -264,8 +262,7 @@ async fn bundles_come_in_both_forms() {
     let request = with_header(wire::JwtBundlesRequest {});
     let mut stream = client.0.fetch_jwt_bundles(request).await.unwrap().into_inner();
     let bundles = stream.message().await.unwrap().unwrap().bundles;
-    let jwks: serde_json::Value =
-        serde_json::from_slice(&bundles["spiffe://example.org"]).unwrap();
+    let jwks: serde_json::Value = serde_json::from_slice(&bundles["spiffe://example.org"]).unwrap();
     assert_eq!(jwks["keys"].as_array().unwrap().len(), 1);
 }
 

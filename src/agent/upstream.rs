@@ -91,7 +91,6 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Signed {
     pub chain: Vec<Vec<u8>>,
-    pub hint: String,
 }
 
 impl Upstream {
@@ -124,10 +123,8 @@ impl Upstream {
             return Err(UpstreamError::Answer("another number of SVIDs than asked for"));
         }
         let signed = results.into_iter().map(|result| match (result.status, result.svid) {
-            (None, Some(svid)) => Ok(Signed { chain: svid.cert_chain, hint: svid.hint }),
-            (Some(status), Some(svid)) if status.code == 0 => {
-                Ok(Signed { chain: svid.cert_chain, hint: svid.hint })
-            }
+            (None, Some(svid)) => Ok(Signed { chain: svid.cert_chain }),
+            (Some(status), Some(svid)) if status.code == 0 => Ok(Signed { chain: svid.cert_chain }),
             (Some(status), _) => Err(status.message),
             (None, None) => Err("neither an SVID nor a status".to_owned()),
         });
@@ -166,7 +163,10 @@ impl Upstream {
 
     /// Every entry this host is in charge of; those in `known` that did not change are not asked
     /// for again.
-    pub async fn entries(&self, known: &[std::sync::Arc<Entry>]) -> Result<Vec<Entry>, UpstreamError> {
+    pub async fn entries(
+        &self,
+        known: &[std::sync::Arc<Entry>],
+    ) -> Result<Vec<Entry>, UpstreamError> {
         match tokio::time::timeout(CALL, self.sync(known)).await {
             Ok(result) => result,
             Err(_) => Err(UpstreamError::Deadline(CALL)),
@@ -346,4 +346,3 @@ fn parse_entry(entry: types::Entry, trust_domain: &TrustDomain) -> Result<Entry,
     Entry::new(params, trust_domain, created_at, entry.revision_number)
         .map_err(|error| error.to_string())
 }
-

@@ -132,7 +132,11 @@ impl SpiffeWorkloadApi for WorkloadApi {
         let answer = self.jwt_svids(&caller, &audience, only.as_ref()).await;
         match &answer {
             Ok(svids) => tracing::info!(
-                pid = peer.pid(), uid = peer.uid(), svids = svids.len(), ?audience, "jwt-svid given"
+                pid = peer.pid(),
+                uid = peer.uid(),
+                svids = svids.len(),
+                ?audience,
+                "jwt-svid given"
             ),
             Err(status) => refused(&peer, "jwt-svid", status),
         }
@@ -164,8 +168,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
             return Err(status);
         }
         let bundle = self.identities.bundle().ok_or_else(|| self.not_yet())?;
-        let verified =
-            verify_jwt(&request.svid, &request.audience, &bundle, self.clock.now());
+        let verified = verify_jwt(&request.svid, &request.audience, &bundle, self.clock.now());
         let claims = verified.map_err(|error| {
             let status = Status::invalid_argument(error.to_string());
             refused(&peer, "jwt-verify", &status);

@@ -36,7 +36,7 @@ pub struct Stage {
     server: Option<Process>,
     agents: Vec<Process>,
     hosts: Vec<Host>,
-    _server_tpm: RunningTpm,
+    server_tpm: RunningTpm,
     folder: Folder,
     program: PathBuf,
     interrupted: Arc<AtomicBool>,
@@ -89,7 +89,7 @@ impl Stage {
             server: None,
             agents: Vec::new(),
             hosts,
-            _server_tpm: server_tpm,
+            server_tpm: server_tpm,
             program: setup.program,
             interrupted: setup.interrupted,
             folder,
@@ -99,7 +99,7 @@ impl Stage {
         };
         write("policy.toml", policy(setup.refresh))?;
         write("profile.toml", profile(&good_register()))?;
-        write("server.toml", server(&stage._server_tpm.tcti(), port, &root, &issuer))?;
+        write("server.toml", server(&stage.server_tpm.tcti(), port, &root, &issuer))?;
         for host in &stage.hosts {
             fs::create_dir_all(stage.path(host.name))?;
             write(&format!("{}/agent.toml", host.name), agent(&host.tpm.tcti(), port))?;
@@ -123,6 +123,11 @@ impl Stage {
         if let Some(host) = self.hosts.get_mut(index) {
             host.node = node;
         }
+    }
+
+    /// Where the server's TPM answers.
+    pub fn server_tcti(&self) -> String {
+        self.server_tpm.tcti()
     }
 
     pub fn server_socket(&self) -> PathBuf {

@@ -65,7 +65,7 @@ fn hosts_prove_themselves(stage: &mut Stage, screen: &Screen) -> Result<()> {
     for index in 0..stage.hosts().len() {
         let host = stage.host(index)?;
         let name = host.name;
-        let [_, certificate] = host.tpm.tpm().ek_certificates();
+        let [certificate, _] = host.tpm.tpm().ek_certificates();
         let certificate = certificate.display().to_string();
         screen.command(&format!("assay node admit --ek-cert {name}/ek.pem --label name={name}"));
         let label = format!("name={name}");

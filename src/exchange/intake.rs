@@ -119,11 +119,11 @@ impl Intake {
 
     /// The bytes of an item that is whole and kept.
     pub(super) fn bytes(&self, media_type: MediaType) -> Option<&[u8]> {
-        self.items.values().find(|item| item.media_type == media_type).and_then(|item| {
-            match &item.progress {
-                Progress::Whole { kept } => kept.as_deref(),
-                Progress::Streaming { .. } => None,
-            }
+        self.items.values().find(|item| item.media_type == media_type).and_then(|item| match &item
+            .progress
+        {
+            Progress::Whole { kept } => kept.as_deref(),
+            Progress::Streaming { .. } => None,
         })
     }
 
@@ -277,8 +277,7 @@ mod tests {
         let refused = Intake::open(quote, &wanted, purse.lease()).unwrap_err();
         assert_eq!(refused.reason(), Reason::OverLimit);
         let log = vec![item(1, MediaType::TcgEventlog, b"xy", true)];
-        let (received, lease) =
-            Intake::open(log, &wanted, purse.lease()).unwrap().received();
+        let (received, lease) = Intake::open(log, &wanted, purse.lease()).unwrap().received();
         assert_eq!(received.first().unwrap().bytes, None);
         drop(lease);
         assert_eq!(purse.used(), 0);

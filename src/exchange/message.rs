@@ -411,9 +411,9 @@ fn optional_digest(claim: &'static str, bytes: &[u8]) -> Result<Option<[u8; 32]>
     if bytes.is_empty() {
         return Ok(None);
     }
-    let digest = bytes.try_into().map_err(|_| {
-        malformed(claim, format!("{} bytes", bytes.len()), "32 bytes")
-    })?;
+    let digest = bytes
+        .try_into()
+        .map_err(|_| malformed(claim, format!("{} bytes", bytes.len()), "32 bytes"))?;
     Ok(Some(digest))
 }
 
@@ -433,11 +433,7 @@ pub(super) fn malformed(
     Refused::new(Reason::MessageMalformed, claim, found, expected)
 }
 
-fn too_large(
-    claim: &str,
-    found: impl std::fmt::Display,
-    max: impl std::fmt::Display,
-) -> Refused {
+fn too_large(claim: &str, found: impl std::fmt::Display, max: impl std::fmt::Display) -> Refused {
     Refused::new(Reason::EvidenceTooLarge, claim, found, format!("at most {max}"))
 }
 

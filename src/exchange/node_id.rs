@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_node_ids() {
-        for text in ["", "00", "0123456789ABCDEF0123456789ABCDEF", "../456789abcdef0123456789abcdef"]
+        for text in
+            ["", "00", "0123456789ABCDEF0123456789ABCDEF", "../456789abcdef0123456789abcdef"]
         {
             assert_eq!(NodeId::parse(text), None, "{text}");
         }

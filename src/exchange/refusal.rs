@@ -163,9 +163,9 @@ impl Refused {
             code: self.reason.code().to_owned(),
             correlation_id: correlation_id.to_owned(),
             findings,
-            retry_after_s: self.retry_after.map_or(0, |span| {
-                u32::try_from(span.as_secs().max(1)).unwrap_or(u32::MAX)
-            }),
+            retry_after_s: self
+                .retry_after
+                .map_or(0, |span| u32::try_from(span.as_secs().max(1)).unwrap_or(u32::MAX)),
         }
     }
 

@@ -237,15 +237,7 @@ impl Identified {
             return Err(refused(Refused::new(Reason::AkMismatch, "ak.name", found, expected)));
         }
         let terms = terms.clone();
-        Ok(Self {
-            terms,
-            purpose: Purpose::Refresh,
-            hello,
-            channel,
-            node,
-            endorsement: None,
-            ak,
-        })
+        Ok(Self { terms, purpose: Purpose::Refresh, hello, channel, node, endorsement: None, ak })
     }
 
     pub fn node(&self) -> &NodeId {
@@ -310,9 +302,8 @@ impl Identified {
         let enrolled = row.and_then(|row| row.ak_name.as_deref());
         let (key, credential) = match &self.endorsement {
             Some(endorsement) if enrolled != Some(self.ak.name().as_bytes()) => {
-                let (credential, activation) =
-                    Activation::challenge(endorsement, &self.ak, random)
-                        .map_err(|error| Refused::tpm(&error))?;
+                let (credential, activation) = Activation::challenge(endorsement, &self.ak, random)
+                    .map_err(|error| Refused::tpm(&error))?;
                 (Key::Unproved(activation), Some(credential))
             }
             Some(endorsement) => {
@@ -568,12 +559,7 @@ impl Open {
 
     /// Names the fault of a statement that was made for another binding. The agent's own account
     /// of it decides nothing but the word.
-    fn explain(
-        &self,
-        error: &assay_tpm::Error,
-        binding: &BindingInput,
-        claimed: &[u8],
-    ) -> Refused {
+    fn explain(&self, error: &assay_tpm::Error, binding: &BindingInput, claimed: &[u8]) -> Refused {
         let refused = Refused::tpm(error);
         let assay_tpm::Error::Nonce { found, .. } = error else { return refused };
         let state = BindingInput::parse(claimed)
@@ -712,9 +698,9 @@ impl Verified {
     }
 
     pub fn spiffe_id(&self, trust_domain: &TrustDomain) -> Result<SpiffeId, Refused> {
-        self.node.spiffe_id(trust_domain).map_err(|error| {
-            Refused::new(Reason::Internal, "node.spiffe_id", error, "a SPIFFE ID")
-        })
+        self.node
+            .spiffe_id(trust_domain)
+            .map_err(|error| Refused::new(Reason::Internal, "node.spiffe_id", error, "a SPIFFE ID"))
     }
 
     pub fn purpose(&self) -> Purpose {

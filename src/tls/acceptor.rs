@@ -221,8 +221,9 @@ fn info(
     if session.alpn_protocol() != Some(tls::ALPN) {
         return Err(io::Error::other("the peer does not speak h2"));
     }
-    let exporter =
-        session.export_keying_material([0; 32], tls::EXPORTER_LABEL, None).map_err(io::Error::other)?;
+    let exporter = session
+        .export_keying_material([0; 32], tls::EXPORTER_LABEL, None)
+        .map_err(io::Error::other)?;
     let leaf = session.peer_certificates().and_then(<[_]>::first);
     let peer = leaf.map(|leaf| Peer::parse(leaf)).transpose().map_err(io::Error::other)?;
     Ok(ConnectInfo { peer: peer.map(Arc::new), exporter, address, opened })

@@ -162,11 +162,9 @@ async fn handshake(
         // The name is neither sent nor looked at: a SPIFFE ID is what counts.
         let name = ServerName::try_from("spire-server")
             .map_err(|error| ConnectError::Setup(error.to_string()))?;
-        connector.connect(name, stream).await.map_err(|source| {
-            match peer_error(&source) {
-                Some(error) => ConnectError::Peer(error),
-                None => ConnectError::Handshake { address: address.clone(), source },
-            }
+        connector.connect(name, stream).await.map_err(|source| match peer_error(&source) {
+            Some(error) => ConnectError::Peer(error),
+            None => ConnectError::Handshake { address: address.clone(), source },
         })
     };
     match timeout(within, connecting).await {

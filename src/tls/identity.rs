@@ -56,8 +56,8 @@ impl Identity {
     /// A chain (DER, leaf first) and a key in memory.
     pub fn software(chain: &[Vec<u8>], key: &SoftwareKey) -> Result<Self, IdentityError> {
         let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.pkcs8_der().as_slice()));
-        let key = rustls::crypto::ring::sign::any_ecdsa_type(&der)
-            .map_err(|_| IdentityError::Key)?;
+        let key =
+            rustls::crypto::ring::sign::any_ecdsa_type(&der).map_err(|_| IdentityError::Key)?;
         Self::new(chain, key, false)
     }
 

@@ -232,9 +232,7 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let peer = match &self.trust {
-            Some(trust) => {
-                Peer::verify(trust, leaf, intermediates, KeyUsage::server_auth(), now)?
-            }
+            Some(trust) => Peer::verify(trust, leaf, intermediates, KeyUsage::server_auth(), now)?,
             None => Peer::parse(leaf)?,
         };
         if peer.id != self.expected {

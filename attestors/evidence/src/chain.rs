@@ -83,7 +83,6 @@ pub fn verify(
 ) -> Result<Path, ChainError> {
     let mut walk =
         Walk { intermediates, roots, now, tries: 0, worst: ChainError::Untrusted, depth: 0 };
-    // A leaf that is itself pinned needs nobody above it, but its own rules hold all the same.
     walk.accept(leaf, 0)?;
     let mut path = vec![leaf.clone()];
     match walk.climb(&mut path) {
@@ -113,24 +112,18 @@ impl Walk<'_> {
         let child = path.last()?.clone();
         let depth = path.len().saturating_sub(1);
         for (index, root) in self.roots.iter().enumerate() {
-            if root.subject() != child.issuer() && root.spki_der() != child.spki_der() {
+            if root.subject() != child.issuer() {
                 continue;
             }
-            // The certificate is the root itself (or its twin by name and key): nothing to verify.
-            let is_root = root.subject() == child.subject() && root.spki_der() == child.spki_der();
-            if is_root && depth > 0 {
-                return Some(index);
-            }
-            match self
-                .signed_by(&child, root, depth)
-                .and_then(|()| self.names(path, root, depth + 1))
-            {
+            let step = self.signed_by(&child, root, depth);
+            match step.and_then(|()| self.names(path, root, depth + 1)) {
                 Ok(()) => return Some(index),
-                Err(fault) => self.note(depth, fault),
+                Err(fault) => self.note(depth, fault, &child, root),
             }
         }
         if path.len() >= MAX_DEPTH {
-            self.note(depth, ChainError::TooLong { max: MAX_DEPTH });
+            self.worst = ChainError::TooLong { max: MAX_DEPTH };
+            self.depth = depth;
             return None;
         }
         let candidates = self.intermediates;
@@ -143,7 +136,7 @@ impl Walk<'_> {
                 .and_then(|()| self.signed_by(&child, issuer, depth))
                 .and_then(|()| self.names(path, issuer, depth + 1));
             if let Err(fault) = step {
-                self.note(depth, fault);
+                self.note(depth, fault, &child, issuer);
                 continue;
             }
             path.push(issuer.clone());
@@ -248,9 +241,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Keeps the fault of the deepest try, the first one at that depth.
-    fn note(&mut self, depth: usize, fault: ChainError) {
-        if self.worst == ChainError::Untrusted || depth > self.depth {
+    /// Keeps the fault of the deepest try, the first one at that depth. An issuer with the right
+    /// name but, by the key identifiers, another key is not the one that signed: no fault at all.
+    fn note(&mut self, depth: usize, fault: ChainError, child: &Certificate, issuer: &Certificate) {
+        let names = &child.extensions().authority_key_id;
+        let has = &issuer.extensions().subject_key_id;
+        let stranger = names.is_some() && has.is_some() && names != has;
+        let deeper = self.worst == ChainError::Untrusted || depth > self.depth;
+        if deeper && !(stranger && matches!(fault, ChainError::Signature { .. })) {
             self.worst = fault;
             self.depth = depth;
         }

@@ -132,10 +132,10 @@ pub fn verify(
     if certificates.len().max(chain.len()) > MAX_CERTIFICATES {
         return Err(Error::TooManyCertificates { max: MAX_CERTIFICATES });
     }
-    let certificates = certificates
+    let (certificates, unreadable): (Vec<_>, Vec<_>) = certificates
         .iter()
         .map(|bytes| certificate_in_nv(bytes.as_ref()))
-        .collect::<Result<Vec<_>, _>>()?;
+        .partition(|parsed| parsed.is_ok());
     let chain = chain
         .iter()
         .map(|bytes| Certificate::parse(bytes.as_ref()))
@@ -145,8 +145,15 @@ pub fn verify(
     // 2. Keys: the certificate of this key, and a template around it.
     let (used, others): (Vec<_>, Vec<_>) = certificates
         .into_iter()
+        .flatten()
         .partition(|certificate| certificate.public_key().is_ok_and(|key| key == public.key()));
-    let certificate = used.into_iter().next().ok_or(Error::EkKeyCertMismatch)?;
+    // Rubbish in an index of no importance does no harm; where a certificate is wanting, it is
+    // the fault to tell.
+    let certificate = match (used.into_iter().next(), unreadable.into_iter().next()) {
+        (Some(certificate), _) => certificate,
+        (None, Some(Err(unreadable))) => return Err(unreadable),
+        (None, _) => return Err(Error::EkKeyCertMismatch),
+    };
     let template = Template::of(&public).ok_or(Error::EkTemplate)?;
 
     // 3. What the certificate is, and signatures up to a root.

@@ -269,6 +269,19 @@ fn what_an_nv_index_puts_around_a_certificate_is_tolerated_and_nothing_else() {
 }
 
 #[test]
+fn rubbish_in_another_index_does_no_harm() {
+    let none: [&[u8]; 0] = [];
+    let public = read("ek-p384.public");
+    let verify = |certificates: &[Vec<u8>]| {
+        endorsement::verify(certificates, &none, &public, &anchors(), NOW).map_err(|e| e.reason())
+    };
+    assert!(verify(&[vec![0xff; 64], read("ek-p384.crt")]).is_ok());
+    let other = [read("ek-rsa2048.crt"), vec![0xff; 64]];
+    assert_eq!(verify(&other).err(), Some(Reason::EkCertMalformed));
+    assert_eq!(verify(&other[..1]).err(), Some(Reason::EkKeyCertMismatch));
+}
+
+#[test]
 fn more_certificates_than_any_tpm_holds_are_refused() {
     let none: [&[u8]; 0] = [];
     let many = vec![read("ek-p384.crt"); 17];

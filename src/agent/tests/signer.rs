@@ -181,14 +181,12 @@ impl Svid for Desk {
         }
         let result = |params: NewX509svidParams| {
             let refused = self.0.state.lock().unwrap().refused.contains(&params.entry_id);
-            let status = |code, message: &str| {
-                Some(types::Status { code, message: message.to_owned() })
-            };
+            let status =
+                |code, message: &str| Some(types::Status { code, message: message.to_owned() });
             match refused {
-                true => batch_new_x509svid_response::Result {
-                    status: status(7, "refused"),
-                    svid: None,
-                },
+                true => {
+                    batch_new_x509svid_response::Result { status: status(7, "refused"), svid: None }
+                }
                 false => batch_new_x509svid_response::Result {
                     status: status(0, ""),
                     svid: Some(types::X509svid {

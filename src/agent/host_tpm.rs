@@ -1,0 +1,254 @@
+//! The host's TPM in the agent's hands: what it shows of itself, the evidence it gives, and the
+//! SVID key that lives in it.
+//!
+//! Everything here blocks. One value is one boot of the TPM as far as the SVID key goes: after a
+//! reset the key is gone, and the driver opens the TPM anew, with a new key.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use assay_evidence::binding::Face;
+use assay_evidence::crypto;
+use assay_evidence::key::Curve;
+use assay_evidence::key::PublicKey;
+use assay_tpm::collect::AkPurpose;
+use assay_tpm::collect::Device;
+use assay_tpm::collect::DeviceKey;
+use assay_tpm::collect::EndorsementKey;
+use assay_tpm::collect::Error as TpmError;
+use assay_tpm::collect::LogPaths;
+use assay_tpm::collect::Settings;
+use rcgen::CertificateParams;
+use rcgen::DistinguishedName;
+use zeroize::Zeroizing;
+
+use crate::envelope::MediaType;
+use crate::exchange::Collect;
+use crate::exchange::Facts;
+use crate::exchange::Gathered;
+use crate::exchange::Log;
+use crate::tls;
+
+/// One command of the TPM, waiting in line included.
+const COMMAND: Duration = Duration::from_secs(30);
+/// An authorization value longer than this is no authorization value.
+const MAX_AUTH: usize = 64;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostTpmError {
+    #[error("the tpm")]
+    Tpm(#[from] TpmError),
+    #[error("`{}`: the endorsement authorization cannot be read", path.display())]
+    Authorization { path: PathBuf, source: io::Error },
+    #[error("`{}`: an authorization value has at most {MAX_AUTH} bytes", .0.display())]
+    LongAuthorization(PathBuf),
+    #[error("the svid key is not a P-256 key")]
+    SvidKey,
+    #[error("no certificate request can be made")]
+    Request(#[source] rcgen::Error),
+}
+
+/// An open TPM with its keys.
+#[derive(Debug)]
+pub struct HostTpm {
+    device: Device,
+    ek: EndorsementKey,
+    ak: DeviceKey,
+    svid_key: DeviceKey,
+    svid_public: PublicKey,
+    logs: Option<LogPaths>,
+    facts: Facts,
+}
+
+impl HostTpm {
+    /// Opens the TPM, finds its EK, makes the AK again and a new SVID key.
+    pub fn open(address: &str, endorsement_auth: Option<&Path>) -> Result<Self, HostTpmError> {
+        let endorsement_auth = match endorsement_auth {
+            Some(path) => authorization(path)?,
+            None => Zeroizing::default(),
+        };
+        let settings = Settings { deadline: COMMAND, endorsement_auth, ..Settings::default() };
+        let device = Device::open_with(address, settings)?;
+        let found = device.ek_certificates()?;
+        let ek = device.endorsement_key(&found)?;
+        let ak = device.attestation_key(AkPurpose::Exchange)?;
+        let svid_key = device.svid_key()?;
+        let svid_public = PublicKey::from_spki(&svid_key.public().spki_der())
+            .map_err(|_| HostTpmError::SvidKey)?;
+        let logs = logs_of(address);
+        let boot_log = boot_log(logs.as_ref());
+        let mut kinds = vec![MediaType::TpmQuote, MediaType::TpmCertify, MediaType::TpmPcrs];
+        if boot_log.is_some() {
+            kinds.push(MediaType::TcgEventlog);
+        }
+        if let Some(logs) = &logs {
+            kinds.extend(logs.ima_binary.exists().then_some(MediaType::ImaBinary));
+            kinds.extend(logs.ima_ascii.exists().then_some(MediaType::ImaAscii));
+        }
+        let banks = device.banks()?;
+        let facts = Facts {
+            face: Face::Native,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            kinds,
+            ek_certs: found.certificates.iter().map(|c| c.der().to_vec()).collect(),
+            ek_public: ek.public().raw().to_vec(),
+            ek_chain: found.chain.iter().map(|c| c.der().to_vec()).collect(),
+            ak_public: ak.public().raw().to_vec(),
+            ak_name: ak.public().name().as_bytes().to_vec(),
+            log_sha256: boot_log.as_deref().map(crypto::sha256),
+            banks: banks.iter().map(|b| (b.algorithm.tpm_id(), b.is_active())).collect(),
+        };
+        Ok(Self { device, ek, ak, svid_key, svid_public, logs, facts })
+    }
+
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// SubjectPublicKeyInfo of the SVID key.
+    pub fn svid_spki(&self) -> Vec<u8> {
+        self.svid_public.to_spki()
+    }
+
+    /// Does what the server's challenge asks, in its order: activate, quote, read, certify.
+    pub fn collect(&self, collect: &Collect) -> Result<Gathered, HostTpmError> {
+        let activated = match &collect.credential {
+            Some((blob, secret)) => Some(self.device.activate(&self.ek, &self.ak, blob, secret)?),
+            None => None,
+        };
+        let data = collect.qualifying_data;
+        let quote = self.device.quote(&self.ak, &collect.selections, &data)?;
+        let certified = match collect.certify {
+            true => {
+                let statement = self.device.certify(&self.ak, &self.svid_key, &data)?;
+                Some((statement, self.svid_key.public().raw().to_vec()))
+            }
+            false => None,
+        };
+        let logs = collect.logs.iter().filter_map(|kind| self.log(*kind, collect)).collect();
+        Ok(Gathered { activated, quote: quote.statement, pcrs: quote.values, certified, logs })
+    }
+
+    /// A request for the SVID key, signed by it.
+    pub fn request(&self) -> Result<Vec<u8>, HostTpmError> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&Signer(self)).map_err(HostTpmError::Request)?;
+        Ok(request.der().to_vec())
+    }
+
+    /// The SVID key as TLS uses it.
+    pub fn tls_key(&self) -> tls::DeviceKey {
+        let (device, key) = (self.device.clone(), self.svid_key.clone());
+        let sign = move |message: &[u8]| {
+            let signature = device.sign(&key, &crypto::sha256(message));
+            signature.map(|signature| signature.der()).map_err(|error| error.to_string())
+        };
+        tls::DeviceKey::new(self.svid_spki(), Arc::new(sign))
+    }
+
+    /// Whether the SVID key still is: it ends with the boot it was made in.
+    pub fn has_svid_key(&self) -> Result<bool, HostTpmError> {
+        match self.device.sign(&self.svid_key, &[0; 32]) {
+            Ok(_) => Ok(true),
+            Err(TpmError::KeyGone) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A log as it stands now; one that cannot be read is missing, and the server sees that.
+    /// IMA lists are sent from their beginning or not at all.
+    fn log(&self, kind: MediaType, collect: &Collect) -> Option<Log> {
+        let logs = self.logs.as_ref()?;
+        if kind != MediaType::TcgEventlog && collect.ima_from != 0 {
+            return None;
+        }
+        let read = match kind {
+            MediaType::TcgEventlog => logs.boot(),
+            MediaType::ImaBinary => logs.ima_binary(),
+            MediaType::ImaAscii => logs.ima_ascii(),
+            MediaType::TpmQuote | MediaType::TpmCertify | MediaType::TpmPcrs => return None,
+        };
+        match read {
+            Ok(Some(mut bytes)) => {
+                if kind != MediaType::TcgEventlog {
+                    let limit = usize::try_from(collect.ima_limit).unwrap_or(usize::MAX);
+                    bytes.truncate(limit);
+                }
+                Some(Log { media_type: kind, bytes })
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(log = kind.word(), %error, "log not read");
+                None
+            }
+        }
+    }
+}
+
+/// The kernel's logs are of the TPM that it has itself, by number; another TPM has none.
+fn logs_of(address: &str) -> Option<LogPaths> {
+    let number = address.strip_prefix("device:/dev/tpm")?;
+    let number: u32 = number.strip_prefix("rm").unwrap_or(number).parse().ok()?;
+    let security = Path::new("/sys/kernel/security");
+    let boot = security.join(format!("tpm{number}/binary_bios_measurements"));
+    // IMA extends the first TPM alone.
+    let ima = |name: &str| match number {
+        0 => security.join("ima").join(name),
+        _ => PathBuf::new(),
+    };
+    Some(LogPaths {
+        boot,
+        ima_binary: ima("binary_runtime_measurements"),
+        ima_ascii: ima("ascii_runtime_measurements"),
+    })
+}
+
+fn boot_log(logs: Option<&LogPaths>) -> Option<Vec<u8>> {
+    logs?.boot().unwrap_or_else(|error| {
+        tracing::warn!(%error, "boot log not read");
+        None
+    })
+}
+
+fn authorization(path: &Path) -> Result<Zeroizing<Vec<u8>>, HostTpmError> {
+    let read = fs::read(path);
+    let unreadable = |source| HostTpmError::Authorization { path: path.to_path_buf(), source };
+    let bytes = Zeroizing::new(read.map_err(unreadable)?);
+    match bytes.len() <= MAX_AUTH {
+        true => Ok(bytes),
+        false => Err(HostTpmError::LongAuthorization(path.to_path_buf())),
+    }
+}
+
+/// The SVID key as rcgen wants one.
+struct Signer<'a>(&'a HostTpm);
+
+impl rcgen::PublicKeyData for Signer<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        match &self.0.svid_public {
+            PublicKey::Ec { curve: Curve::P256, point } => point,
+            _ => &[],
+        }
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl rcgen::SigningKey for Signer<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let HostTpm { device, svid_key, .. } = self.0;
+        let signature = device.sign(svid_key, &crypto::sha256(message)).map_err(|error| {
+            tracing::warn!(%error, "the tpm did not sign the request");
+            rcgen::Error::RemoteKeyError
+        })?;
+        Ok(signature.der())
+    }
+}
