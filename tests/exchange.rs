@@ -281,6 +281,7 @@ impl House {
     }
 }
 
+type Lie = fn(&mut wire::Evidence);
 type Edit = Box<dyn FnOnce(&mut wire::Evidence)>;
 
 /// As it arrives: through bytes.
@@ -835,6 +836,20 @@ fn a_proved_stranger_waits_for_an_operator_or_enters_by_its_root() {
 }
 
 #[test]
+fn a_node_that_was_deleted_meanwhile_does_not_come_back_by_itself() {
+    let Some(lab) = lab() else { return };
+    let house = House::new(&lab);
+    let row = house.admitted(&lab.a);
+    let (first, attester) = lab.a.attester();
+    let (challenge, awaiting) = house.challenge(hello(first), lab.a.channel(), Some(&row)).unwrap();
+    let (collect, collecting) = attester.challenged(challenge).unwrap();
+    let (frame, _) = collecting.evidence(lab.a.gather(&collect)).unwrap();
+    let collected = collected(house.receive(awaiting, frame).unwrap());
+    let refused = refusal(collected.verify(None, false, house.clock.now()));
+    assert_eq!(refused.reason(), Reason::NotAdmitted);
+}
+
+#[test]
 fn a_ban_that_came_meanwhile_holds() {
     let Some(lab) = lab() else { return };
     let house = House::new(&lab);
@@ -910,7 +925,7 @@ fn items_that_lie_about_themselves_are_refused() {
     let house = House::new(&lab);
     let edited =
         |edit: fn(&mut wire::Evidence)| house.reason(&lab.a, move |_, put| put(Box::new(edit)));
-    let cases: [(fn(&mut wire::Evidence), Reason); 9] = [
+    let cases: [(Lie, Reason); 9] = [
         (|e| e.items[0].sha256[0] ^= 1, Reason::MessageMalformed),
         (|e| e.items[0].sha256.truncate(31), Reason::MessageMalformed),
         (|e| e.items[0].size += 1, Reason::MessageMalformed),

@@ -363,7 +363,7 @@ async fn authorities_are_swapped_while_the_server_runs() {
     let of_new = new.identity(&[AGENT], as_is);
     call(address, &old.trust(), Some(&of_old)).await.unwrap();
     assert!(call(address, &old.trust(), Some(&of_new)).await.is_err());
-    trust.replace(&[new.der.clone()]).unwrap();
+    trust.replace(std::slice::from_ref(&new.der)).unwrap();
     assert!(call(address, &old.trust(), Some(&of_old)).await.is_err());
     call(address, &old.trust(), Some(&of_new)).await.unwrap();
     assert!(trust.replace(&[b"rubbish".to_vec()]).is_err());

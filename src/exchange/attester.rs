@@ -351,3 +351,133 @@ impl fmt::Debug for Part {
         write!(f, "Part({} of {} bytes)", self.sent, self.bytes.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn attester() -> Attester {
+        let facts = Facts {
+            face: Face::Native,
+            agent_version: "0.1.0".to_owned(),
+            kinds: MediaType::ALL.to_vec(),
+            ek_certs: vec![vec![1]],
+            ek_public: vec![2],
+            ek_chain: Vec::new(),
+            ak_public: vec![3],
+            ak_name: vec![0, 0x0b],
+            log_sha256: None,
+            banks: vec![(0x000b, true)],
+        };
+        let trust_domain = TrustDomain::parse("example.org").unwrap();
+        let (hello, attester) = Attester::refresh(&trust_domain, [1; 32], &facts);
+        let Some(wire::from_agent::Message::Hello(hello)) = hello.message else { unreachable!() };
+        assert!(hello.ek_certs.is_empty() && hello.ek_public.is_empty());
+        attester
+    }
+
+    fn challenge() -> wire::Challenge {
+        wire::Challenge {
+            nonce: vec![7; 32],
+            pcrs: vec![wire::PcrSelection { alg: 0x000b, mask: vec![0xff, 0xff, 0] }],
+            want_log: true,
+            want: vec!["tpm-quote".to_owned(), "tcg-eventlog".to_owned(), "crystal".to_owned()],
+            ..wire::Challenge::default()
+        }
+    }
+
+    fn from_server(message: wire::from_server::Message) -> wire::FromServer {
+        wire::FromServer { message: Some(message) }
+    }
+
+    fn challenged(challenge: wire::Challenge) -> Result<(Collect, Collecting), Fault> {
+        attester().challenged(from_server(wire::from_server::Message::Challenge(challenge)))
+    }
+
+    fn more(want: Vec<u32>) -> wire::FromServer {
+        from_server(wire::from_server::Message::Continue(wire::Continue { want }))
+    }
+
+    fn sending(log: usize) -> (wire::FromAgent, Sending) {
+        let gathered = Gathered {
+            quote: vec![1],
+            pcrs: vec![2],
+            logs: vec![Log { media_type: MediaType::TcgEventlog, bytes: vec![3; log] }],
+            ..Gathered::default()
+        };
+        challenged(challenge()).unwrap().1.evidence(gathered).unwrap()
+    }
+
+    #[test]
+    fn a_sound_challenge_says_what_to_collect() {
+        let (collect, _) = challenged(challenge()).unwrap();
+        assert_eq!(collect.logs, [MediaType::TcgEventlog]);
+        assert_eq!(collect.selections.first().unwrap().mask, 0xffff);
+        assert!(!collect.certify && collect.credential.is_none());
+    }
+
+    #[test]
+    fn an_unsound_challenge_is_refused() {
+        let refused = |change: fn(&mut wire::Challenge)| {
+            let mut challenge = challenge();
+            change(&mut challenge);
+            challenged(challenge).unwrap_err()
+        };
+        assert!(matches!(refused(|c| c.nonce.truncate(31)), Fault::Field { .. }));
+        assert!(matches!(refused(|c| c.credential_blob = vec![1]), Fault::Field { .. }));
+        assert!(matches!(refused(|c| c.pcrs.clear()), Fault::Field { .. }));
+        let many = |c: &mut wire::Challenge| c.pcrs = vec![wire::PcrSelection::default(); 17];
+        assert!(matches!(refused(many), Fault::Field { .. }));
+        let unknown = |c: &mut wire::Challenge| c.pcrs.iter_mut().for_each(|p| p.alg = 0x1_000b);
+        assert!(matches!(refused(unknown), Fault::Field { .. }));
+        let out_of_turn = attester().challenged(more(vec![1])).unwrap_err();
+        assert!(matches!(out_of_turn, Fault::Order { .. }));
+        let empty = attester().challenged(wire::FromServer::default()).unwrap_err();
+        assert_eq!(empty, Fault::Malformed);
+    }
+
+    #[test]
+    fn a_challenge_with_a_credential_is_not_answered_without_its_secret() {
+        let mut challenge = challenge();
+        challenge.credential_blob = vec![1];
+        challenge.credential_secret = vec![2];
+        let (_, collecting) = challenged(challenge).unwrap();
+        assert_eq!(collecting.evidence(Gathered::default()).unwrap_err(), Fault::NoActivation);
+    }
+
+    #[test]
+    fn the_server_can_want_only_what_is_due() {
+        let (frame, sending) = sending(INLINE);
+        assert!(frame.encoded_len() <= limits::MAX_FRAME);
+        assert!(!sending.is_through());
+        let Demand::Send(_, sending) = sending.on(more(vec![9, 3])).unwrap() else {
+            unreachable!()
+        };
+        assert!(sending.is_through());
+        assert!(matches!(sending.on(more(vec![3])).unwrap_err(), Fault::Order { .. }));
+    }
+
+    #[test]
+    fn a_log_larger_than_a_server_takes_is_not_sent() {
+        let gathered = Gathered {
+            quote: vec![1],
+            pcrs: vec![2],
+            logs: vec![Log {
+                media_type: MediaType::TcgEventlog,
+                bytes: vec![3; 2 * limits::MAX_FRAME],
+            }],
+            ..Gathered::default()
+        };
+        let fault = challenged(challenge()).unwrap().1.evidence(gathered).unwrap_err();
+        assert_eq!(fault, Fault::ItemTooLarge("tcg-eventlog"));
+    }
+
+    #[test]
+    fn an_outcome_ends_a_refresh() {
+        let outcome = wire::Outcome { node_id: "00".to_owned(), ..wire::Outcome::default() };
+        let message = from_server(wire::from_server::Message::Outcome(outcome));
+        let Demand::Done(outcome) = sending(1).1.on(message).unwrap() else { unreachable!() };
+        assert_eq!(outcome.node_id, "00");
+    }
+}

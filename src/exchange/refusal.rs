@@ -116,7 +116,7 @@ impl Refused {
     }
 
     /// Says that the AK is proved and the node admitted, so that it may be told more.
-    pub(super) fn to_proved(mut self) -> Self {
+    pub(super) fn into_proved(mut self) -> Self {
         self.proved = true;
         self
     }
@@ -266,3 +266,54 @@ const MAX_FINDINGS: usize = 32;
 /// HTTP/2 peers take 16 KiB of headers; base64 and the rest want their part.
 const MAX_FINDINGS_BYTES: usize = 6 * 1_024;
 const MAX_TEXT: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn long(count: usize) -> Refused {
+        let finding = Finding::new(
+            Reason::RegisterMismatch,
+            "pcr.sha512.0",
+            "é".repeat(5_000),
+            "0".repeat(128),
+            "profile",
+        );
+        let mut refused = Refused::of(finding.clone()).into_proved();
+        refused.findings.extend(std::iter::repeat_n(finding, count));
+        refused
+    }
+
+    #[test]
+    fn what_is_told_fits_into_trailers_and_is_heard_again() {
+        let refused = long(500).retry_after(Duration::from_millis(200));
+        let status = refused.status("c0ffee", RefusalDetail::Claims);
+        assert!(status.details().len() < 8 * 1_024, "{}", status.details().len());
+        let told = Told::from_status(&status).unwrap();
+        assert_eq!(told.reason(), Some(Reason::RegisterMismatch));
+        assert_eq!(told.correlation_id, "c0ffee");
+        assert_eq!(told.retry_after, Some(Duration::from_secs(1)));
+        assert!((1..=MAX_FINDINGS).contains(&told.findings.len()));
+        assert!(told.findings.iter().all(|finding| finding.found.len() <= MAX_TEXT));
+        assert_eq!(refused.findings().len(), 501, "the log has all of it");
+    }
+
+    #[test]
+    fn who_is_not_proved_or_meets_a_silent_policy_hears_the_code_alone() {
+        let mut refused = long(1);
+        assert!(refused.told("", RefusalDetail::Code).findings.is_empty());
+        refused.proved = false;
+        assert!(refused.told("", RefusalDetail::Claims).findings.is_empty());
+        assert!(Told::from_status(&Status::permission_denied("no")).is_none());
+    }
+
+    #[test]
+    fn status_codes_follow_the_kind_of_fault() {
+        let code = |reason| Refused::new(reason, "", "", "").code();
+        assert_eq!(code(Reason::MessageMalformed), Code::InvalidArgument);
+        assert_eq!(code(Reason::EvidenceTooLarge), Code::ResourceExhausted);
+        assert_eq!(code(Reason::StoreUnavailable), Code::Unavailable);
+        assert_eq!(code(Reason::NonceMismatch), Code::PermissionDenied);
+    }
+}

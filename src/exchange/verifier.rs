@@ -147,7 +147,6 @@ struct Open {
     channel: Channel,
     node: NodeId,
     endorsement: Option<Endorsement>,
-    entrance: Entrance,
     nonce: Nonce,
     ticket: Ticket,
     selections: Vec<PcrSelection>,
@@ -217,7 +216,7 @@ impl Identified {
         let node = NodeId::parse(&row.node_id).ok_or_else(|| {
             Refused::new(Reason::Internal, "node.id", &row.node_id, "32 hex digits")
         })?;
-        let refused = |refused: Refused| refused.about(&node).to_proved();
+        let refused = |refused: Refused| refused.about(&node).into_proved();
         if hello.face != Face::Native {
             let expected = Face::Native;
             let fault = Refused::new(Reason::FaceNotAllowed, "binding.face", hello.face, expected);
@@ -277,7 +276,7 @@ impl Identified {
         let proved = self.purpose == Purpose::Refresh;
         self.challenge_unless_refused(row, kin, random, now).map_err(|refused| {
             let refused = refused.about(&node);
-            if proved { refused.to_proved() } else { refused }
+            if proved { refused.into_proved() } else { refused }
         })
     }
 
@@ -288,9 +287,10 @@ impl Identified {
         random: &mut dyn Random,
         now: Moment,
     ) -> Result<(wire::FromServer, Awaiting), Refused> {
-        let entrance = self.entrance(row, kin)?;
-        let faces = row.map_or(&[Face::Native][..], |row| &row.faces);
-        demand_face(faces, self.hello.face)?;
+        for row in kin {
+            demand_welcome(row)?;
+        }
+        entrance(&self.terms, &self.node, self.endorsement.as_ref(), self.hello.face, row)?;
         let no_sha1 = row.is_some_and(|row| row.no_sha1);
         let selections = self.selections(no_sha1)?;
         let wanted = self.wanted(row);
@@ -320,7 +320,6 @@ impl Identified {
             channel: self.channel,
             node: self.node,
             endorsement: self.endorsement,
-            entrance,
             nonce,
             ticket,
             selections,
@@ -329,34 +328,6 @@ impl Identified {
             challenged: now,
         };
         Ok((challenge, Awaiting { open, state: State::Challenged(key) }))
-    }
-
-    fn entrance(&self, row: Option<&NodeRow>, kin: &[NodeRow]) -> Result<Entrance, Refused> {
-        if let Some(row) = row
-            && row.node_id != self.node.as_str()
-        {
-            let expected = &row.node_id;
-            return Err(Refused::new(Reason::IdentityChanged, "node.id", &self.node, expected));
-        }
-        for row in kin {
-            demand_welcome(row)?;
-        }
-        match &self.endorsement {
-            Some(endorsement) => self.terms.admission.judge(
-                row,
-                endorsement.spki_sha256(),
-                Some(endorsement.root_sha256()),
-            ),
-            None => {
-                let row = row.filter(|row| row.admission == store::Admission::Admitted);
-                let row = row.ok_or_else(|| {
-                    let expected = "an admitted node";
-                    Refused::new(Reason::NotAdmitted, "node.admission", "none", expected)
-                })?;
-                demand_welcome(row)?;
-                Ok(Entrance::Admitted)
-            }
-        }
     }
 
     /// Every bank that the TPM lists, the boot's registers of each. Allocated or not is the TPM's
@@ -475,7 +446,7 @@ impl Open {
     /// itself before.
     fn refused(&self, refused: Refused) -> Refused {
         let refused = refused.about(&self.node);
-        if self.purpose == Purpose::Refresh { refused.to_proved() } else { refused }
+        if self.purpose == Purpose::Refresh { refused.into_proved() } else { refused }
     }
 
     /// The statements of the TPM, before a byte of the logs is listened to.
@@ -573,6 +544,11 @@ impl Collected {
         &self.open.node
     }
 
+    /// SHA-256 of the SPKI of the EK that is used; none on refresh.
+    pub fn ek_spki_sha256(&self) -> Option<&[u8; 32]> {
+        self.open.endorsement.as_ref().map(Endorsement::spki_sha256)
+    }
+
     /// The last step, under the node's lock: `row` as it is now, and whether the node has a live
     /// standing. Consumes the challenge, voids the node's older ones, and compares the counters
     /// with those of the last accepted quote.
@@ -582,26 +558,29 @@ impl Collected {
         live_standing: bool,
         now: Time,
     ) -> Result<Verified, Refused> {
-        let node = self.open.node.clone();
-        let admitted = self.open.entrance == Entrance::Admitted;
-        self.verify_unless_refused(row, live_standing, now).map_err(|refused| {
-            let refused = refused.about(&node);
-            // Its AK answered for this very challenge.
-            if admitted { refused.to_proved() } else { refused }
-        })
+        let Self { open, proved, items, lease } = self;
+        let node = open.node.clone();
+        let endorsement = open.endorsement.as_ref();
+        let entrance = entrance(&open.terms, &node, endorsement, open.hello.face, row.as_ref())
+            .map_err(|refused| open.refused(refused))?;
+        let admitted = entrance == Entrance::Admitted;
+        Self { open, proved, items, lease }
+            .verify_unless_refused(row, entrance, live_standing, now)
+            .map_err(|refused| {
+                let refused = refused.about(&node);
+                // Its AK answered for this very challenge.
+                if admitted { refused.into_proved() } else { refused }
+            })
     }
 
     fn verify_unless_refused(
         self,
         row: Option<NodeRow>,
+        entrance: Entrance,
         live_standing: bool,
         now: Time,
     ) -> Result<Verified, Refused> {
         let Self { open, proved: Genuine { claims, ak }, items, lease } = self;
-        // What the row said when the challenge went out may have changed since.
-        if let Some(row) = &row {
-            demand_welcome(row)?;
-        }
         let not_checked = open.not_checked(&claims);
         open.ticket.accept()?;
         let before = row.as_ref().and_then(|row| row.ak_name.clone());
@@ -621,14 +600,14 @@ impl Collected {
         let last = row.as_ref().and_then(|row| row.counters);
         demand_progress(counters, last, live_standing)?;
 
-        let admission = match open.entrance {
+        let admission = match entrance {
             Entrance::Admitted => store::Admission::Admitted,
             Entrance::AwaitsOperator => store::Admission::Pending,
         };
         let mut row = row.unwrap_or_else(|| {
             NodeRow::new(open.node.to_string(), NodeKind::TpmEk, admission, now)
         });
-        if open.entrance == Entrance::Admitted {
+        if entrance == Entrance::Admitted {
             // A pending node below a root that admits; an operator's word only ever adds.
             row.admission = store::Admission::Admitted;
         }
@@ -683,7 +662,8 @@ impl Open {
 }
 
 impl Verified {
-    /// The node's row with what this exchange adds; store it at the revision it was read at.
+    /// The node's row with what this exchange adds; store it at the revision it was read at, and
+    /// with it the items that were kept: a log it names will not be asked for again.
     pub fn row(&self) -> &NodeRow {
         &self.row
     }
@@ -755,6 +735,40 @@ impl Verified {
     pub fn warnings(&self) -> &[Finding] {
         self.claims.warnings()
     }
+}
+
+/// May this node speak, and what for? Asked before the challenge, and again at the end by the row
+/// as it is then. A stranger may be native and nothing else.
+fn entrance(
+    terms: &Terms,
+    node: &NodeId,
+    endorsement: Option<&Endorsement>,
+    face: Face,
+    row: Option<&NodeRow>,
+) -> Result<Entrance, Refused> {
+    if let Some(row) = row
+        && row.node_id != node.as_str()
+    {
+        return Err(Refused::new(Reason::IdentityChanged, "node.id", node, &row.node_id));
+    }
+    let entrance = match endorsement {
+        Some(endorsement) => terms.admission.judge(
+            row,
+            endorsement.spki_sha256(),
+            Some(endorsement.root_sha256()),
+        )?,
+        None => {
+            let admitted = row.filter(|row| row.admission == store::Admission::Admitted);
+            let row = admitted.ok_or_else(|| {
+                let expected = "an admitted node";
+                Refused::new(Reason::NotAdmitted, "node.admission", "none", expected)
+            })?;
+            demand_welcome(row)?;
+            Entrance::Admitted
+        }
+    };
+    demand_face(row.map_or(&[Face::Native][..], |row| &row.faces), face)?;
+    Ok(entrance)
 }
 
 /// Native evidence belongs to a channel; without an exporter it belongs to none.
