@@ -72,6 +72,8 @@ const STREAMS: u32 = 256;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_WITHIN: Duration = Duration::from_secs(20);
 
+type GatedServer = RpcServer<tower::layer::util::Stack<Gate, tower::layer::util::Identity>>;
+
 /// A server that serves.
 pub struct Running {
     domain: Arc<Domain>,
@@ -158,10 +160,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         identity::export(path, &bundle).context("the bundle cannot be exported")?;
     }
     let listen = config.listen;
-    let limits = AcceptLimits {
-        connections: config.limits.connections,
-        ..AcceptLimits::default()
-    };
+    let limits = AcceptLimits { connections: config.limits.connections, ..AcceptLimits::default() };
     let domain = Arc::new(Domain::new(config, clock.clone(), store, authority));
     let (own, renewal) = identity::open(domain.clone()).await?;
     let tls = crate::tls::server_config(&trust, &own)?;
@@ -256,7 +255,7 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-fn rpc(domain: &Arc<Domain>) -> RpcServer<tower::layer::util::Stack<Gate, tower::layer::util::Identity>> {
+fn rpc(domain: &Arc<Domain>) -> GatedServer {
     RpcServer::builder()
         .max_concurrent_streams(STREAMS)
         .http2_keepalive_interval(Some(PING_EVERY))

@@ -29,6 +29,7 @@ use crate::exchange::Collected;
 use crate::exchange::FromAgent;
 use crate::exchange::Hello;
 use crate::exchange::Identified;
+use crate::exchange::MAX_FRAME;
 use crate::exchange::NodeId;
 use crate::exchange::Refused;
 use crate::exchange::Step;
@@ -60,6 +61,15 @@ pub trait Line: Send {
     async fn receive(&mut self) -> Result<Option<FromAgent>, Refused>;
     /// False when the peer has gone.
     async fn send(&mut self, message: wire::FromServer) -> bool;
+}
+
+/// What a stream's end with an error means: tonic reads no message beyond its limit.
+pub fn broken(status: &Status) -> Result<Option<FromAgent>, Refused> {
+    if status.code() != tonic::Code::OutOfRange {
+        return Ok(None);
+    }
+    let expected = format!("at most {MAX_FRAME} bytes");
+    Err(Refused::new(Reason::EvidenceTooLarge, "frame", "a larger one", expected))
 }
 
 /// One exchange, from its hello to its verdict.
@@ -480,9 +490,8 @@ impl Exchange<'_> {
     /// evidence already, and so many strangers may fail that not each of them is written down.
     async fn record_refusal(&self, refused: &Refused) -> Result<(), StoreError> {
         let domain = self.domain;
-        if domain.store.records_by_ref(records::RefKind::Standing, &self.id, None, 1).await?.len()
-            > 0
-        {
+        let kind = records::RefKind::Standing;
+        if !domain.store.records_by_ref(kind, &self.id, None, 1).await?.is_empty() {
             return Ok(());
         }
         let id = match refused.node() {

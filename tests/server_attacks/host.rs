@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay::clock::Clock;
 use assay::envelope::MediaType;
 use assay::exchange::Attester;
 use assay::exchange::Collect;
@@ -55,12 +54,9 @@ pub struct Host {
     pub facts: Facts,
 }
 
-/// A key of an agent and the certificate it got.
-#[derive(Clone)]
+/// A key of an agent with the certificate it got.
 pub struct Attested {
-    pub key: DeviceKey,
     pub identity: Identity,
-    pub chain: Vec<Vec<u8>>,
 }
 
 /// What a refused call said.
@@ -88,9 +84,10 @@ impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         let told = Told::from_status(&status);
         Self {
-            code: told.as_ref().map(|told| told.code.clone()).unwrap_or_else(|| {
-                format!("{:?}: {}", status.code(), status.message())
-            }),
+            code: told
+                .as_ref()
+                .map(|told| told.code.clone())
+                .unwrap_or_else(|| format!("{:?}: {}", status.code(), status.message())),
             correlation_id: told
                 .as_ref()
                 .map(|told| told.correlation_id.clone())
@@ -199,7 +196,7 @@ impl Host {
         };
         let tls_key = TlsKey::new(key.public().spki_der(), Arc::new(sign));
         let identity = Identity::device(&chain, tls_key).unwrap();
-        Attested { key: key.clone(), identity, chain }
+        Attested { identity }
     }
 
     /// A whole honest refresh over `connection`.
@@ -211,6 +208,24 @@ impl Host {
         let gathered = self.gather(&collect, None);
         refreshing.answer(collecting, gathered).await
     }
+}
+
+/// Opens an honest attestation up to its challenge, over `connection`.
+pub async fn challenged(
+    host: &Host,
+    connection: &Connection,
+    key: &DeviceKey,
+) -> Result<(Attestation, Collect, Collecting), Refusal> {
+    let spki = key.public().spki_der();
+    let (hello, attester) = Attester::attest(
+        &House::trust_domain(),
+        Some(connection.exporter),
+        Some(&spki),
+        &host.facts,
+    );
+    let mut attestation = Attestation::open(connection, hello, host.csr(key)).await?;
+    let (collect, collecting) = attestation.challenge(attester).await?;
+    Ok((attestation, collect, collecting))
 }
 
 /// A request signed by a TPM key.
@@ -380,17 +395,4 @@ impl Refreshing {
             };
         }
     }
-}
-
-/// For tests that wait: never longer than this.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let clock = Clock::machine();
-    let end = clock.boot() + WITHIN;
-    while clock.boot() < end {
-        if let Some(found) = look().await {
-            return found;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("{what} did not happen");
 }

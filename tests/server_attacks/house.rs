@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use assay::clock::Clock;
 use assay::server;
@@ -52,11 +53,20 @@ fn ca() -> &'static (TempDir, LocalCa) {
 
 impl House {
     pub async fn open() -> Self {
-        Self::open_with(|text| text).await
+        Self::open_with(Clock::machine(), |text| text).await
+    }
+
+    /// With a clock that only the test moves. It stands a little ahead, because the certificates of
+    /// the TPMs are made after it; TLS keeps its own time.
+    pub async fn with_its_own_clock() -> Self {
+        Self::open_with(Clock::manual(Clock::machine().now() + Duration::from_secs(20)), |text| {
+            text
+        })
+        .await
     }
 
     /// `change` may rewrite `server.toml`.
-    pub async fn open_with(change: impl FnOnce(String) -> String) -> Self {
+    pub async fn open_with(clock: Clock, change: impl FnOnce(String) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let [root, issuer] = ca().1.certificates();
@@ -89,7 +99,6 @@ class = "software"
         );
         fs::write(path("server.toml"), change(text)).unwrap();
         let config = Config::load(&path("server.toml")).unwrap();
-        let clock = Clock::machine();
         let running = server::start(config, clock.clone()).await.unwrap();
         Self { folder, clock, running: Some(running) }
     }
@@ -114,6 +123,12 @@ class = "software"
         let folder = self.folder.path().join(name);
         let tpm = SoftwareTpm::provision(&ca().1, folder, name).unwrap();
         Host::new(tpm.start().unwrap())
+    }
+
+    /// Another machine with the state that this one's TPM has now.
+    pub async fn clone_of(&self, host: &Host, name: &str) -> Host {
+        let folder = self.folder.path().join(name);
+        Host::new(host.tpm.duplicate(folder, name).unwrap().start().unwrap())
     }
 
     /// A host that an operator has admitted by the hash of its EK.
@@ -163,9 +178,8 @@ class = "software"
 
     /// An entry for uid 0 below this host; its id.
     pub async fn entry(&self, host: &Host, path: &str) -> String {
-        let id = |path: String| {
-            Some(types::Spiffeid { trust_domain: TRUST_DOMAIN.to_owned(), path })
-        };
+        let id =
+            |path: String| Some(types::Spiffeid { trust_domain: TRUST_DOMAIN.to_owned(), path });
         let entry = types::Entry {
             spiffe_id: id(path.to_owned()),
             parent_id: id(format!("/spire/agent/assay/{}", host.node_id())),

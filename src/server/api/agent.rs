@@ -80,7 +80,8 @@ impl Line for AttestLine {
                 let expected = "a challenge response";
                 Err(Refused::new(Reason::MessageMalformed, "step", "another one", expected))
             }
-            Ok(None) | Err(_) => Ok(None),
+            Ok(None) => Ok(None),
+            Err(status) => attest::broken(&status),
         }
     }
 
@@ -202,7 +203,11 @@ async fn first(
     let received = tokio::time::timeout(attest::HELLO_WITHIN, asked.message()).await;
     let first = match received {
         Ok(Ok(Some(first))) => first,
-        Ok(Ok(None) | Err(_)) => return Err(End::Gone),
+        Ok(Ok(None)) => return Err(End::Gone),
+        Ok(Err(status)) => {
+            attest::broken(&status)?;
+            return Err(End::Gone);
+        }
         Err(_) => {
             let expected = format!("within {} s", attest::HELLO_WITHIN.as_secs());
             return Err(Refused::new(Reason::ChallengeExpired, "hello", "none", expected).into());

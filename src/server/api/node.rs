@@ -45,7 +45,8 @@ impl Line for RefreshLine {
     async fn receive(&mut self) -> Result<Option<FromAgent>, Refused> {
         match self.asked.message().await {
             Ok(Some(message)) => FromAgent::from_wire(message).map(Some),
-            Ok(None) | Err(_) => Ok(None),
+            Ok(None) => Ok(None),
+            Err(status) => attest::broken(&status),
         }
     }
 
@@ -216,10 +217,10 @@ async fn watch(
             told.rev_seq = newest.deny_sequence;
             send(Event::Quarantine(Quarantine { rev_seq: newest.deny_sequence })).await?;
         }
-        if newest.bundle_sequence > bundle.max(told.bundle_sequence) {
-            if let Ok(read) = domain.authority.reload_bundle().await {
-                bundle = read.sequence;
-            }
+        if newest.bundle_sequence > bundle.max(told.bundle_sequence)
+            && let Ok(read) = domain.authority.reload_bundle().await
+        {
+            bundle = read.sequence;
         }
         if bundle > told.bundle_sequence {
             told.bundle_sequence = bundle;
