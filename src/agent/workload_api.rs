@@ -377,6 +377,10 @@ impl WorkloadApi {
                 if let Some(status) = self.stopped() {
                     return Err(status);
                 }
+                // A refusal does not pass by waiting: say it at once.
+                if matches!(self.identities.state(), HostState::Refused { .. }) {
+                    return Err(self.not_yet());
+                }
                 if self.identities.state().may_give()
                     && let Some(matching) = self.identities.matching(caller)
                 {
