@@ -51,13 +51,17 @@ struct World {
 
 impl World {
     async fn build() -> World {
+        World::build_with(POLICY).await
+    }
+
+    async fn build_with(policy: &str) -> World {
         let folder = tempfile::tempdir().unwrap();
         let ca = LocalCa::create(folder.path().join("ca")).unwrap();
         let tpm = SoftwareTpm::provision(&ca, folder.path().join("tpm"), "host").unwrap();
         let tpm = tpm.start().unwrap();
         tpm.pcr_extend(8, GOOD_BOOT).unwrap();
         let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
-        write("policy.toml", POLICY.to_owned());
+        write("policy.toml", policy.to_owned());
         write("profile.toml", profile());
         let [root, issuer] = ca.certificates();
         write("server.toml", server_config(&root, &issuer, 0));
@@ -85,9 +89,13 @@ impl World {
     }
 
     fn start_agent(&mut self) {
+        self.start_agent_trusting("bundle = \"bundle.pem\"");
+    }
+
+    fn start_agent_trusting(&mut self, bootstrap: &str) {
         let text = format!(
             "trust_domain = \"example.org\"\nserver = \"127.0.0.1:{}\"\ndata_dir = \"agent\"\n\
-             socket = \"workload.sock\"\ndevice = \"{}\"\n[bootstrap]\nbundle = \"bundle.pem\"\n\
+             socket = \"workload.sock\"\ndevice = \"{}\"\n[bootstrap]\n{bootstrap}\n\
              [intervals]\nretry_first = \"1s\"\nretry_longest = \"2s\"\n",
             self.port,
             self.tpm.tcti()
@@ -277,9 +285,9 @@ async fn a_changed_register_ends_what_the_workload_gets_within_one_refresh() {
         (!well).then_some(())
     })
     .await;
-    // The call waits for its patience; that it has no answer is what counts here.
-    let refused = tokio::time::timeout(Duration::from_secs(3), world.fetch()).await;
-    assert!(refused.is_err(), "nothing new: {refused:?}");
+    let refused = world.fetch().await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("register-mismatch"), "{refused}");
     let still_open = tokio::time::timeout(Duration::from_millis(100), stream.message()).await;
     assert!(still_open.is_err(), "the open stream stays open");
     world.stop_agent().await;
@@ -354,5 +362,66 @@ async fn a_banned_host_ends_the_streams_of_its_workloads() {
     let ended = tokio::time::timeout(PATIENCE, stream.message()).await.unwrap();
     assert_eq!(ended.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(world.fetch().await.unwrap_err().code(), Code::PermissionDenied);
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_half_of_its_svids_life_the_host_attests_anew_and_nobody_notices() {
+    let policy = format!("{POLICY}agent_svid_ttl = \"20s\"\n");
+    let mut world = World::build_with(&policy).await;
+    world.start_agent();
+    let first = world.node("").await;
+    world.entry("web", &first, 0).await;
+    let before = world.svids(1).await;
+    let mut stream = world.stream().await.unwrap();
+    stream.message().await.unwrap().unwrap();
+    let second = world.node(&first.x509svid_serial_number).await;
+    let third = world.node(&second.x509svid_serial_number).await;
+    assert_eq!(third.id, first.id);
+    assert!(!third.banned);
+    assert!(agent::healthcheck(&world.path("workload.sock")).await.unwrap());
+    assert_eq!(serial(&world.svids(1).await[0]), serial(&before[0]), "the workload keeps its own");
+    let undisturbed = tokio::time::timeout(Duration::from_millis(100), stream.message()).await;
+    assert!(undisturbed.is_err());
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_tpm_does_not_delay_what_is_there() {
+    let mut world = World::build_with("tpm_class = [\"software\"]\nrefresh_every = \"1s\"\n").await;
+    world.start_agent();
+    let node = world.node("").await;
+    world.entry("web", &node, 0).await;
+    world.svids(1).await;
+    // From now on every command of the TPM takes longer than all of what follows.
+    world.tpm.slow_down(Duration::from_secs(5)).unwrap();
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let began = std::time::Instant::now();
+    for _ in 0..20 {
+        world.fetch().await.unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    world.tpm.slow_down(Duration::ZERO).unwrap();
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_trust_by_a_danger_switch_is_kept_and_not_given_a_second_time() {
+    let mut world = World::build().await;
+    world.start_agent_trusting("danger_insecure = true");
+    world.node("").await;
+    world.stop_agent().await;
+    let kept = fs::read(world.path("agent/bundle.pem")).unwrap();
+    assert_eq!(kept, fs::read(world.path("bundle.pem")).unwrap());
+    // Another server at the same address, with another authority, is not believed.
+    world.stop_server().await;
+    fs::remove_dir_all(world.path("server")).unwrap();
+    world.start_server().await;
+    world.start_agent_trusting("danger_insecure = true");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut client = AgentClient::new(world.private().await);
+    let agents = client.list_agents(ListAgentsRequest::default()).await.unwrap().into_inner();
+    assert!(agents.agents.is_empty(), "{agents:?}");
+    assert_eq!(fs::read(world.path("agent/bundle.pem")).unwrap(), kept);
     world.stop_agent().await;
 }

@@ -31,6 +31,11 @@ impl HostState {
         matches!(self, Self::Attested | Self::Stale)
     }
 
+    /// Whether waiting is of no use: the server refused, or is not within reach.
+    pub fn is_down(&self) -> bool {
+        matches!(self, Self::Stale | Self::Refused { .. })
+    }
+
     /// A refusal whose code we know, else the words of the server.
     pub fn refused(code: &str) -> Self {
         let known = code.parse::<Reason>().is_ok();

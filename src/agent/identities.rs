@@ -244,7 +244,9 @@ impl Identities {
     pub fn due(&self, most: usize) -> Vec<Due> {
         let (now, boot) = (self.clock.now(), self.clock.boot());
         let mut table = self.table();
-        table.forget_ended(now);
+        if table.forget_ended(now) {
+            self.changes.send_modify(|count| *count += 1);
+        }
         let Some(entries) = table.entries.as_ref() else { return Vec::new() };
         let may_try =
             |slot: &Slot| table.failed.get(slot).is_none_or(|failure| failure.until <= boot);
@@ -344,8 +346,8 @@ impl Identities {
 }
 
 impl Table {
-    /// Processes that ended, and SVIDs that ran out with an entry that did.
-    fn forget_ended(&mut self, now: Time) {
+    /// Forgets processes that ended, and SVIDs of entries that ran out; true if any of those.
+    fn forget_ended(&mut self, now: Time) -> bool {
         let ended = |peer: &Option<Arc<Peer>>| peer.as_ref().is_some_and(|peer| !peer.is_alive());
         self.wanted.retain(|_, peer| !ended(peer));
         self.held.retain(|_, held| !ended(&held.peer));
@@ -356,12 +358,15 @@ impl Table {
             .filter(|entry| entry.expired(now))
             .map(|entry| entry.id().clone())
             .collect();
+        let before = self.held.len();
         self.wanted.retain(|slot, _| !expired.contains(&slot.entry));
         self.held.retain(|slot, _| !expired.contains(&slot.entry));
+        let ran_out = self.held.len() != before;
         let (wanted, held) = (&self.wanted, &self.held);
         self.failed.retain(|slot, _| {
             slot.instance == Whose::Shared || wanted.contains_key(slot) || held.contains_key(slot)
         });
+        ran_out
     }
 }
 

@@ -390,8 +390,7 @@ async fn a_stale_host_keeps_streams_and_gives_what_was_issued_and_nothing_new() 
 
 #[tokio::test]
 async fn a_refused_host_gives_nothing_to_newcomers_and_keeps_open_streams() {
-    let entries = vec![entry("web", 1, |_| ())];
-    let agent = Agent::start_with(entries, Duration::from_millis(100)).await;
+    let agent = Agent::start(vec![entry("web", 1, |_| ())]).await;
     let mut client = agent.client().await;
     let mut stream = client.x509().await.unwrap();
     stream.message().await.unwrap().unwrap();
@@ -417,6 +416,27 @@ async fn a_banned_host_ends_its_streams() {
     assert_eq!(stream.message().await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(client.x509_once().await.unwrap_err().code(), Code::PermissionDenied);
     assert_eq!(client.jwt(&["a"], "").await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn an_entry_that_runs_out_ends_the_stream() {
+    let end = Clock::machine().now() + Duration::from_secs(600);
+    let agent = Agent::start(vec![entry("web", 1, |e| e.expires_at = Some(end))]).await;
+    let mut client = agent.client().await;
+    let mut stream = client.x509().await.unwrap();
+    stream.message().await.unwrap().unwrap();
+    agent.clock.advance(Duration::from_secs(601));
+    agent.identities.retry_now();
+    assert_eq!(stream.message().await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_workload_whose_svid_does_not_come_is_told_so_in_the_end() {
+    let agent = Agent::start_with(Vec::new(), Duration::from_millis(100)).await;
+    agent.signer.refuse("web");
+    agent.identities.set_entries(vec![entry("web", 1, |_| ())]);
+    let error = agent.client().await.x509_once().await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
 }
 
 #[tokio::test]

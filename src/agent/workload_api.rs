@@ -237,6 +237,10 @@ impl WorkloadApi {
             let mut why = None;
             match look(self, caller) {
                 Look::End(status) => return Err(status),
+                // A definite answer; who has been served already keeps what he has.
+                Look::Wait(status) if said.is_none() && self.identities.state().is_down() => {
+                    return Err(status);
+                }
                 Look::Wait(status) => why = Some(status),
                 Look::Say(mark, _) if said.as_ref() == Some(&mark) => {}
                 Look::Say(mut mark, mut message) => {
@@ -377,14 +381,11 @@ impl WorkloadApi {
                 if let Some(status) = self.stopped() {
                     return Err(status);
                 }
-                // A refusal does not pass by waiting: say it at once.
-                if matches!(self.identities.state(), HostState::Refused { .. }) {
-                    return Err(self.not_yet());
-                }
-                if self.identities.state().may_give()
-                    && let Some(matching) = self.identities.matching(caller)
-                {
-                    return Ok(matching);
+                let state = self.identities.state();
+                match self.identities.matching(caller) {
+                    Some(matching) if state.may_give() => return Ok(matching),
+                    _ if state.is_down() => return Err(self.not_yet()),
+                    _ => {}
                 }
                 if changes.changed().await.is_err() {
                     return Err(Status::unavailable("the agent is stopping"));
