@@ -46,7 +46,6 @@ use crate::server::refusal;
 use crate::spiffe::SpiffeId;
 use crate::store::Blob;
 use crate::store::Change;
-use crate::store::EkAdmission;
 use crate::store::Keep;
 use crate::store::NodeRow;
 use crate::store::StoreError;
@@ -101,8 +100,8 @@ pub struct Stood {
 
 /// Which row an attestation is about, before anything is proved.
 struct Candidate {
+    /// As stored, or as an operator's word for a machine that nobody has seen makes it.
     row: Option<NodeRow>,
-    admission: Option<EkAdmission>,
     kin: Vec<NodeRow>,
 }
 
@@ -129,8 +128,7 @@ impl Exchange<'_> {
         let domain = self.domain;
         let now = domain.clock.moment();
         let identified = Identified::attest(&domain.terms, hello, channel, now.wall)?;
-        let ek = identified.ek_spki_sha256().copied();
-        let mut candidate = self.candidate(&identified).await?;
+        let candidate = self.candidate(&identified).await?;
         self.demand_rate(&candidate)?;
         let mut random = SystemRandom::new();
         let (challenge, awaiting) = identified.challenge(
@@ -157,19 +155,14 @@ impl Exchange<'_> {
             let row = node.view().row;
             return self.judge(Some(&node), collected, Some(row)).await;
         }
-        if candidate.admission.is_some() {
-            let known = match ek {
-                Some(ek) => domain.store.ek(&ek).await?,
-                None => None,
-            };
-            if known.and_then(|known| known.admission).is_none() {
-                candidate.row = None;
-                let found = "retracted meanwhile";
-                let expected = "an admitted EK";
-                Err(Refused::new(Reason::NotAdmitted, "node.admission", found, expected))?;
-            }
-        }
-        self.judge(None, collected, candidate.row).await
+        // What an operator said beforehand may have been retracted.
+        let known = match collected.ek_spki_sha256() {
+            Some(ek) => domain.store.ek(ek).await?,
+            None => None,
+        };
+        let welcome = known.is_some_and(|known| known.admission.is_some());
+        let row = candidate.row.filter(|_| welcome);
+        self.judge(None, collected, row).await
     }
 
     /// New evidence for a standing that goes on.
@@ -200,16 +193,16 @@ impl Exchange<'_> {
         }
         let row = store.node(identified.node().as_str()).await?;
         if row.is_some() {
-            return Ok(Candidate { row, admission: None, kin });
+            return Ok(Candidate { row, kin });
         }
         let known = match identified.ek_spki_sha256() {
             Some(ek) => store.ek(ek).await?,
             None => None,
         };
-        let admission = known.and_then(|known| known.admission);
         let now = self.domain.clock.now();
-        let row = admission.as_ref().map(|admission| identified.admitted_by(admission, now));
-        Ok(Candidate { row, admission, kin })
+        let admission = known.and_then(|known| known.admission);
+        let row = admission.map(|admission| identified.admitted_by(&admission, now));
+        Ok(Candidate { row, kin })
     }
 
     fn demand_rate(&self, candidate: &Candidate) -> Result<(), Refused> {

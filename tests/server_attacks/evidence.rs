@@ -218,7 +218,7 @@ async fn what_cannot_be_read_is_refused_by_name() {
     bent[last] ^= 1;
     assert_eq!(refused("assay", hello.clone(), bent).await.code, "csr-malformed");
     let large = refused("assay", vec![0; 300 * 1_024], csr.clone()).await;
-    assert_eq!(large.code, "message-malformed");
+    assert_eq!(large.code, "evidence-too-large");
     let huge = refused("assay", vec![0; 2 * 1_024 * 1_024], csr.clone()).await;
     assert_eq!((huge.code.as_str(), huge.grpc), ("evidence-too-large", Code::ResourceExhausted));
 

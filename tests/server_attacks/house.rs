@@ -24,6 +24,7 @@ use assay_proto::spire::api::server::entry::v1::BatchCreateEntryRequest;
 use assay_proto::spire::api::server::entry::v1::entry_client::EntryClient;
 use assay_proto::spire::api::types;
 use assay_swtpm::LocalCa;
+use assay_swtpm::RunningTpm;
 use assay_swtpm::SoftwareTpm;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
@@ -202,6 +203,26 @@ class = "software"
             bundle.x509_authorities.into_iter().map(|authority| authority.asn1).collect();
         Trust::new(Self::trust_domain(), &authorities).unwrap()
     }
+}
+
+/// A TPM for the server's own keys.
+pub fn tpm_of_the_server() -> RunningTpm {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path().join("server");
+    SoftwareTpm::provision(&ca().1, folder, "server").unwrap().start().unwrap()
+}
+
+/// `server.toml` with the issuing keys in this TPM.
+pub fn with_custody_in(tpm: &RunningTpm, text: &str) -> String {
+    let [root, issuer] = tpm.ek_roots();
+    let keys = format!(
+        "custody = \"tpm\"\ntcti = \"{}\"\n[[keys.ek_root]]\npath = \"{}\"\n\
+         intermediates = \"{}\"\nclass = \"software\"\n",
+        tpm.tcti(),
+        root.display(),
+        issuer.display()
+    );
+    text.replace("custody = \"software\"\ndanger_software_keys = true\n", &keys)
 }
 
 pub async fn private(path: &Path) -> Channel {

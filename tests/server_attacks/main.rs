@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod custody;
 mod evidence;
 mod host;
 mod house;
 mod identity;
+mod registry;
 mod standing;

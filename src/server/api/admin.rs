@@ -10,6 +10,7 @@ use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use assay_proto::assay::v1 as proto;
 use assay_proto::attestation;
+use assay_tpm::endorsement;
 use assay_tpm::endorsement::TpmClass;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
@@ -25,6 +26,7 @@ use crate::records::Ref;
 use crate::records::RefKind;
 use crate::server::api::agent::act;
 use crate::server::authorization::Caller;
+use crate::server::config::Custody;
 use crate::server::domain::Domain;
 use crate::server::gate::caller_of;
 use crate::server::nodes::Node;
@@ -720,6 +722,7 @@ impl proto::admin_server::Admin for AdminApi {
         let now = domain.clock.now();
         let (rows, _) = domain.store.authorities().await.map_err(store)?;
         let keys = domain.authority.keys();
+        let device = own_tpm(domain);
         let mut authorities = Vec::new();
         for row in rows {
             let key = [&keys.x509, &keys.jwt]
@@ -746,6 +749,8 @@ impl proto::admin_server::Admin for AdminApi {
                 custody: Some(proto::Custody {
                     class: row.custody.to_string(),
                     gate: proof.map(|proof| gate(proof.gate()).to_owned()).unwrap_or_default(),
+                    tpm_class: device.as_ref().map(|(class, _)| class.clone()).unwrap_or_default(),
+                    ek_sha256: device.as_ref().map(|(_, ek)| ek.to_vec()).unwrap_or_default(),
                     evidence_sha256: proof
                         .map(|proof| proof.evidence().iter().flat_map(hex::decode).collect())
                         .unwrap_or_default(),
@@ -757,6 +762,23 @@ impl proto::admin_server::Admin for AdminApi {
         }
         Ok(Response::new(proto::GetAuthorityResponse { authorities }))
     }
+}
+
+/// Class and EK of the server's own TPM, read again from what its custody proof rests on.
+fn own_tpm(domain: &Domain) -> Option<(String, [u8; 32])> {
+    let Custody::Tpm { anchors, .. } = &domain.config.custody else { return None };
+    let shown = &domain.authority.keys().evidence;
+    let certificates: Vec<&[u8]> = shown
+        .iter()
+        .filter(|item| Certificate::parse(&item.bytes).is_ok())
+        .map(|item| item.bytes.as_slice())
+        .collect();
+    let now = domain.clock.now();
+    shown.iter().find_map(|item| {
+        let verified = endorsement::verify(&certificates, &certificates, &item.bytes, anchors, now);
+        let verified = verified.ok()?;
+        Some((verified.class().as_str().to_owned(), *verified.spki_sha256()))
+    })
 }
 
 fn gate(gate: crate::appraisal::Gate) -> &'static str {
