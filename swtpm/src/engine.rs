@@ -36,8 +36,9 @@ impl Engine {
         let mut state = std::ffi::OsString::from("dir=");
         state.push(folder);
         // swtpm refuses descriptors 0 to 2 for the line, and only those can be given without
-        // unsafe code: the shell moves it to 3.
-        let child = programs::tethered("sh")
+        // unsafe code: the shell moves it to 3. It also closes what others in our process opened
+        // without O_CLOEXEC, as libtss2 does with the device: a copy would keep it open.
+        let child = programs::tethered("bash")
             .args(["-c", START, "swtpm"])
             .arg(state)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -139,8 +140,10 @@ fn talk(link: &mut UnixStream, frame: &[u8]) -> Result<Vec<u8>> {
 }
 
 const LOG: &str = "swtpm.log";
-const START: &str = r#"exec swtpm socket --tpm2 --tpmstate "$1" --fd 3 \
-    --flags not-need-init,startup-clear 3<&0 0</dev/null"#;
+const START: &str = r#"
+for link in /proc/$$/fd/*; do fd=${link##*/}; if ((fd > 2)); then eval "exec $fd>&-"; fi; done
+exec swtpm socket --tpm2 --tpmstate "$1" --fd 3 --flags not-need-init,startup-clear 3<&0 0</dev/null
+"#;
 /// RSA key generation on a busy machine is the slowest thing a TPM does.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const END_LIMIT: Duration = Duration::from_secs(2);

@@ -87,7 +87,7 @@ pub(crate) fn tail_of(log: &Path) -> String {
     lines.join(" / ")
 }
 
-const NEEDED: [&str; 6] = ["swtpm", "swtpm_setup", "swtpm_localca", "certtool", "setpriv", "sh"];
+const NEEDED: [&str; 6] = ["swtpm", "swtpm_setup", "swtpm_localca", "certtool", "setpriv", "bash"];
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Provisioning takes about one second; two busy cores may make it ten.
 const RUN_LIMIT: Duration = Duration::from_secs(120);

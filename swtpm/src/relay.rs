@@ -54,6 +54,8 @@ pub(crate) struct Relay {
     partial: Vec<u8>,
     /// The client has sent something since it opened the device: there is something to clean up.
     used: bool,
+    /// Somebody closed the device, and the line has not hung up: perhaps not yet.
+    closing: bool,
     /// An answer held back to play a slow device, and when it is due.
     late: Option<(Vec<u8>, Instant)>,
     latency: Duration,
@@ -69,6 +71,7 @@ impl Relay {
             line: None,
             partial: Vec::new(),
             used: false,
+            closing: false,
             late: None,
             latency: Duration::ZERO,
         };
@@ -133,10 +136,13 @@ impl Relay {
         let news = self.line.as_mut().map_or(News::None, Line::news);
         let (gone, mut next_is_there) = match news {
             News::None => (hung_up, false),
-            News::Opened => (hung_up, hung_up),
-            News::Closed => (true, false),
+            News::Opened => (hung_up || self.closing, true),
+            // If the line does not hang up, it was not the client: libtss2 opens devices without
+            // O_CLOEXEC, so a copy of an older client's may live on in a child of its process.
+            News::Closed => (hung_up, false),
             News::ClosedAndOpened => (true, true),
         };
+        self.closing = !gone && (self.closing || news == News::Closed);
         if !gone {
             return false;
         }

@@ -154,6 +154,28 @@ fn a_slow_device_answers_late() {
     assert!(start.elapsed() >= Duration::from_millis(80));
 }
 
+/// libtss2 opens devices without O_CLOEXEC; swtpm, a child of the same process, must not keep a
+/// copy whose late end looks like the end of the next client.
+#[test]
+fn a_client_in_our_own_process_is_not_kept_open_by_swtpm() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(tpm) = start(folder.path()) else { return };
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+    let inherited =
+        || File::from(rustix::fs::open(tpm.device(), flags, rustix::fs::Mode::empty()).unwrap());
+    for _ in 0..10 {
+        let mut first = inherited();
+        tpm.reset().unwrap();
+        assert_eq!(ask(&mut first, &SEQUENCE).unwrap().len(), 14);
+        drop(first);
+        let mut second = inherited();
+        assert_eq!(ask(&mut second, &SEQUENCE).unwrap().len(), 14);
+        assert_eq!(tpm.loaded_handles().unwrap().len(), 1);
+        tpm.reset().unwrap();
+        assert_eq!(ask(&mut second, &RANDOM_8).unwrap().len(), 20);
+    }
+}
+
 #[test]
 fn a_clone_starts_beside_its_original_and_one_folder_starts_once() {
     let folder = tempfile::tempdir().unwrap();
