@@ -137,7 +137,7 @@ fn stage() -> (Stage, String) {
             Ok(socket.exists() && stage.ask(&["authority", "show"], &socket)?.1).map(yes)
         })
         .unwrap();
-    let [_, certificate] = stage.host(0).unwrap().tpm.tpm().ek_certificates();
+    let [certificate, _] = stage.host(0).unwrap().tpm.tpm().ek_certificates();
     let certificate = certificate.display().to_string();
     stage.demand(&["node", "admit", "--ek-cert", &certificate], &socket).unwrap();
     stage.start_agent(0).unwrap();
@@ -165,7 +165,6 @@ fn yes(done: bool) -> Option<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "waits for the server and the agent"]
 async fn both_clients_fetch_and_verify_what_the_agent_gives() {
     let (_stage, endpoint) = tokio::task::spawn_blocking(stage).await.unwrap();
     let rust = rust_client(&endpoint).await.unwrap();
