@@ -13,6 +13,7 @@
 //! disk: its own is in the TPM, those of workloads are in memory.
 
 mod attestation;
+mod authority;
 mod bundle;
 mod caller;
 mod config;

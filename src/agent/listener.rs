@@ -27,6 +27,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tonic::transport::server::Connected;
 
+use crate::agent::authority::Authority;
 use crate::workload::Peer;
 
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,7 @@ struct Place {
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
+    authority: Authority,
     peer: Arc<Peer>,
     _place: Place,
 }
@@ -123,7 +125,8 @@ impl Listener {
             tracing::warn!(pid = peer.pid(), uid = peer.uid(), "too many connections");
             return None;
         };
-        Some(Connection { stream, peer: Arc::new(peer), _place: place })
+        let authority = Authority::default();
+        Some(Connection { stream, authority, peer: Arc::new(peer), _place: place })
     }
 }
 
@@ -186,7 +189,12 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if let Some(new) = buffer.filled_mut().get_mut(before..) {
+            self.authority.follow(new);
+        }
+        read
     }
 }
 
