@@ -34,12 +34,14 @@ use crate::exchange::NodeId;
 use crate::exchange::Refused;
 use crate::exchange::Step;
 use crate::exchange::Verified;
+use crate::policy::RefusalDetail;
 use crate::records;
 use crate::records::Actor;
 use crate::records::Data;
 use crate::records::Draft;
 use crate::records::Ref;
 use crate::server::domain::Domain;
+use crate::server::domain::REFRESHES_PER_MINUTE;
 use crate::server::domain::Source;
 use crate::server::nodes::Node;
 use crate::server::refusal;
@@ -175,6 +177,14 @@ impl Exchange<'_> {
     ) -> Result<Stood, End> {
         let domain = self.domain;
         let row = node.view().row;
+        {
+            let mut refreshing = domain.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
+            refreshing.take(row.node_id.clone(), domain.clock.boot()).map_err(|wait| {
+                let found = "more refreshes than that";
+                let expected = format!("at most {REFRESHES_PER_MINUTE} a minute");
+                Refused::new(Reason::OverLimit, "node.rate", found, expected).retry_after(wait)
+            })?;
+        }
         let identified = Identified::refresh(&domain.terms, hello, exporter, &row)?;
         let mut random = SystemRandom::new();
         let now = domain.clock.moment();
@@ -495,7 +505,9 @@ impl Exchange<'_> {
             Some(id) => domain.nodes.node(&domain.store, id).await?,
             None => None,
         };
-        if node.is_none() && !domain.may_record_stranger() {
+        // Only a peer that proved itself is told findings; whoever it names, another is a stranger.
+        let proved = !refused.told(&self.id, RefusalDetail::Claims).findings.is_empty();
+        if !proved && !domain.may_record_stranger() {
             return Ok(());
         }
         let subject = match &id {

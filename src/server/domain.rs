@@ -38,6 +38,8 @@ use crate::store::Store;
 
 /// Profiles of nodes kept in memory; the default one is kept apart.
 const MAX_PROFILES: usize = 1_024;
+/// Refreshes of one node: the shortest `refresh_every` is a second, and some are asked for.
+pub const REFRESHES_PER_MINUTE: u32 = 120;
 /// Refusals of strangers that are recorded: they must not fill the disk.
 const STRANGERS_PER_MINUTE: u32 = 600;
 
@@ -55,6 +57,9 @@ pub struct Domain {
     /// Exchanges under way.
     pub exchanges: Arc<Semaphore>,
     pub attesting: Mutex<Limit<Source>>,
+    /// By node id.
+    pub refreshing: Mutex<Limit<String>>,
+    /// By the node's SPIFFE ID.
     pub signing: Mutex<Limit<String>>,
     strangers: Mutex<Limit<()>>,
     profiles: Mutex<BTreeMap<String, Arc<Profile>>>,
@@ -76,6 +81,7 @@ impl Domain {
         Self {
             exchanges: Arc::new(Semaphore::new(config.limits.attestations)),
             attesting: Mutex::new(Limit::new(config.limits.attestations_per_minute, minute)),
+            refreshing: Mutex::new(Limit::new(REFRESHES_PER_MINUTE, minute)),
             signing: Mutex::new(Limit::new(
                 config.limits.signatures_per_second,
                 Duration::from_secs(1),

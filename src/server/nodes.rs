@@ -26,6 +26,8 @@ use crate::store::StoreError;
 
 /// Serials remembered as replaced; older ones are unknown and as useless.
 const MAX_REPLACED: usize = 16;
+/// `Watch` streams of one node: an agent has one, two while it changes channels.
+const MAX_WATCHERS: usize = 16;
 
 #[derive(Debug, Default)]
 pub struct Nodes {
@@ -121,8 +123,9 @@ impl Node {
         self.lock.lock().await
     }
 
-    pub fn subscribe(&self) -> watch::Receiver<Signal> {
-        self.signal.subscribe()
+    /// `None` when more watch this node than agents of one machine have a use for.
+    pub fn subscribe(&self) -> Option<watch::Receiver<Signal>> {
+        (self.signal.receiver_count() < MAX_WATCHERS).then(|| self.signal.subscribe())
     }
 
     /// Commits `row` and what goes with it, then shows it. The caller holds the lock.

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use assay_evidence::time::Time;
 use tokio::sync::Mutex;
 
 use crate::appraisal::DenySet;
 use crate::spiffe::Entry;
-use crate::spiffe::EntryId;
 use crate::spiffe::SpiffeId;
 use crate::store::Store;
 use crate::store::StoreError;
@@ -54,13 +54,8 @@ impl Registry {
 }
 
 impl Entries {
-    pub fn entry(&self, id: &EntryId) -> Option<&Entry> {
-        let at = self.all.binary_search_by(|entry| entry.id().cmp(id)).ok()?;
-        self.all.get(at)
-    }
-
     /// Whether an entry in force makes this identity an administrator.
-    pub fn admin(&self, id: &SpiffeId, now: assay_evidence::time::Time) -> bool {
+    pub fn admin(&self, id: &SpiffeId, now: Time) -> bool {
         self.all.iter().any(|e| e.admin() && e.spiffe_id() == id && !e.expired(now))
     }
 }

@@ -2,6 +2,7 @@
 
 use assay_proto::assay::v1::EntryExtension;
 use assay_proto::assay::v1::Instance;
+use assay_proto::assay::v1::ListRecordsRequest;
 use assay_proto::assay::v1::WatchRequest;
 use assay_proto::assay::v1::node_client::NodeClient;
 use assay_proto::assay::v1::watch_event::Event;
@@ -195,4 +196,35 @@ async fn agents_are_listed_and_evicted() {
     // Evicted, not banned: the old certificate is worth nothing, new evidence is.
     assert_eq!(host.refresh(&connection).await.unwrap_err().code, "not-attested");
     host.attest(&house).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_records_is_read_in_pages_both_ways() {
+    let house = House::open().await;
+    let host = house.admitted("host").await;
+    for n in 0..5 {
+        house.entry(&host, &format!("/web/{n}")).await;
+    }
+    let mut admin = house.admin().await;
+    let mut list = async |from_seq, newest_first| {
+        let request = ListRecordsRequest { from_seq, limit: 3, newest_first, ..Default::default() };
+        let page = admin.list_records(request).await.unwrap().into_inner();
+        let seqs: Vec<_> = page.records.iter().map(|record| record.seq).collect();
+        (seqs, page.next_seq, page.size)
+    };
+    let (first, next, size) = list(0, false).await;
+    assert_eq!((first, next), (vec![0, 1, 2], Some(3)));
+    let (second, ..) = list(3, false).await;
+    assert_eq!(second, [3, 4, 5]);
+    let (last, next, _) = list(size - 1, false).await;
+    assert_eq!((last, next), (vec![size - 1], None));
+    let (newest, next, _) = list(0, true).await;
+    assert_eq!(newest, [size - 1, size - 2, size - 3]);
+    assert_eq!(next, Some(size - 4));
+    let (oldest, next, _) = list(1, true).await;
+    assert_eq!((oldest, next), (vec![1, 0], None));
+
+    let only = ListRecordsRequest { types: vec!["admin".to_owned()], ..Default::default() };
+    let found = admin.list_records(only).await.unwrap().into_inner().records;
+    assert_eq!(found.len(), 6, "one admission, five entries");
 }

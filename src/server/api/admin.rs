@@ -49,6 +49,10 @@ const RECORDS_PAGE: usize = 100;
 const MAX_PAGE: usize = 1_000;
 /// Records looked at by one call, whatever it asks for.
 const MAX_LOOKED_AT: u64 = 100_000;
+/// Records read from the store at once.
+const STRETCH: u64 = 1_000;
+/// After so many bytes an answer takes no further record: clients read 4 MiB by default.
+const ANSWER_BYTES: usize = 2 * 1_024 * 1_024;
 /// Records of a way back.
 const MAX_WAY_BACK: usize = 64;
 /// How far back the newest verdict about a node is looked for.
@@ -352,7 +356,7 @@ impl AdminApi {
         let mut end = self.0.store.sequences().records;
         let last = end.saturating_sub(MAX_LOOKED_AT);
         while end > last {
-            let start = end.saturating_sub(1_000).max(last);
+            let start = end.saturating_sub(STRETCH).max(last);
             let page = self.page(start, end).await?;
             let found = page
                 .into_iter()
@@ -366,12 +370,89 @@ impl AdminApi {
         Ok(None)
     }
 
+    /// Fills `answer` from `start` on; where to go on, unless that is the end.
+    async fn forward(
+        &self,
+        answer: &mut RecordsPage<'_>,
+        mut start: u64,
+        size: u64,
+    ) -> Result<Option<u64>, Status> {
+        let last = size.min(start.saturating_add(MAX_LOOKED_AT));
+        while start < last {
+            let end = last.min(start.saturating_add(STRETCH));
+            for record in self.page(start, end).await? {
+                let seq = record.seq;
+                if !answer.take(record) {
+                    return Ok(Some(seq));
+                }
+            }
+            start = end;
+        }
+        Ok((start < size).then_some(start))
+    }
+
+    /// The same from `newest` down; 0 is the end of the log.
+    async fn backward(
+        &self,
+        answer: &mut RecordsPage<'_>,
+        newest: u64,
+        size: u64,
+    ) -> Result<Option<u64>, Status> {
+        let mut end = match newest {
+            0 => size,
+            newest => size.min(newest.saturating_add(1)),
+        };
+        let last = end.saturating_sub(MAX_LOOKED_AT);
+        while end > last {
+            let start = end.saturating_sub(STRETCH).max(last);
+            for record in self.page(start, end).await?.into_iter().rev() {
+                let seq = record.seq;
+                if !answer.take(record) {
+                    return Ok(Some(seq));
+                }
+            }
+            end = start;
+        }
+        Ok(end.checked_sub(1))
+    }
+
     /// Records `start..end`.
     async fn page(&self, start: u64, end: u64) -> Result<Vec<Record>, Status> {
         let limit = usize::try_from(end.saturating_sub(start)).unwrap_or(MAX_PAGE);
         let mut page = self.0.store.records(start, limit).await.map_err(store)?;
         page.retain(|record| record.seq < end);
         Ok(page)
+    }
+}
+
+/// Records that a listing asks for, until its answer is full.
+struct RecordsPage<'a> {
+    asked: &'a proto::ListRecordsRequest,
+    limit: usize,
+    bytes: usize,
+    found: Vec<Record>,
+}
+
+impl<'a> RecordsPage<'a> {
+    fn new(asked: &'a proto::ListRecordsRequest) -> Self {
+        Self { asked, limit: page(asked.limit, RECORDS_PAGE), bytes: 0, found: Vec::new() }
+    }
+
+    /// False when this record has no room any more.
+    fn take(&mut self, record: Record) -> bool {
+        let (kind, subject) = (record.body.kind(), record.body.subject());
+        let kinds = &self.asked.types;
+        let wanted = (kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind))
+            && (self.asked.subject.is_empty() || self.asked.subject == subject);
+        if !wanted {
+            return true;
+        }
+        if self.found.len() >= self.limit || self.bytes > ANSWER_BYTES {
+            return false;
+        }
+        self.bytes += record.body.bytes().len();
+        self.found.push(record);
+        true
     }
 }
 
@@ -615,56 +696,13 @@ impl proto::admin_server::Admin for AdminApi {
         request: Request<proto::ListRecordsRequest>,
     ) -> Result<Response<proto::ListRecordsResponse>, Status> {
         let asked = request.into_inner();
-        let limit = page(asked.limit, RECORDS_PAGE);
         let size = self.0.store.sequences().records;
-        let admits = |record: &Record| {
-            (asked.types.is_empty() || asked.types.iter().any(|kind| kind == record.body.kind()))
-                && (asked.subject.is_empty() || asked.subject == record.body.subject())
+        let mut answer = RecordsPage::new(&asked);
+        let next_seq = match asked.newest_first {
+            true => self.backward(&mut answer, asked.from_seq, size).await?,
+            false => self.forward(&mut answer, asked.from_seq, size).await?,
         };
-        let mut found = Vec::new();
-        let mut next_seq = None;
-        let mut looked_at = 0;
-        if asked.newest_first {
-            let mut end = match asked.from_seq {
-                0 => size,
-                from => size.min(from.saturating_add(1)),
-            };
-            while end > 0 && found.len() < limit && looked_at < MAX_LOOKED_AT {
-                let start = end.saturating_sub(1_000);
-                looked_at += end - start;
-                let mut page = self.page(start, end).await?;
-                end = start;
-                while let Some(record) = page.pop() {
-                    if found.len() == limit {
-                        end = record.seq + 1;
-                        break;
-                    }
-                    if admits(&record) {
-                        found.push(record);
-                    }
-                }
-            }
-            next_seq = next_seq.or_else(|| end.checked_sub(1));
-        } else {
-            let mut start = asked.from_seq;
-            while start < size && found.len() < limit && looked_at < MAX_LOOKED_AT {
-                let end = size.min(start.saturating_add(1_000));
-                looked_at += end - start;
-                let page = self.page(start, end).await?;
-                start = end;
-                for record in page {
-                    if found.len() == limit {
-                        start = record.seq;
-                        break;
-                    }
-                    if admits(&record) {
-                        found.push(record);
-                    }
-                }
-            }
-            next_seq = next_seq.or((start < size).then_some(start));
-        }
-        let records = found.iter().map(said).collect();
+        let records = answer.found.iter().map(said).collect();
         Ok(Response::new(proto::ListRecordsResponse { records, next_seq, size }))
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use assay_evidence::crypto::Random;
 use assay_evidence::crypto::SystemRandom;
@@ -40,6 +41,8 @@ const MAX_BATCH: usize = 1_000;
 const SYNC_PAGE: usize = 500;
 /// Rounds in which one agent may ask for whole entries; as many as hold the most entries.
 const MAX_SYNC_ROUNDS: usize = 1_000;
+/// An agent that asks for nothing more for so long has what it wants.
+const SYNC_PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
 pub struct EntryApi(pub Arc<Domain>);
@@ -95,6 +98,11 @@ impl EntryApi {
         domain.registry.entries(&domain.store).await.map_err(|error| refusal::store(&error))
     }
 
+    async fn stored(&self, id: &EntryId) -> Result<Registered, Status> {
+        let stored = self.0.store.entry(id).await.map_err(|error| refusal::store(&error))?;
+        stored.ok_or_else(|| not_found(id))
+    }
+
     async fn create(
         &self,
         caller: &Caller,
@@ -112,19 +120,22 @@ impl EntryApi {
             .map_err(|error| (Status::invalid_argument(error.to_string()), None))?;
         let draft = record(caller, "entry-create", &entry);
         let change = Change::Entry { entry, revision: None };
-        let committed = domain.store.commit(vec![change], vec![draft]).await;
-        let entries = self.entries().await.map_err(|status| (status, None))?;
-        let found = |id: &EntryId| entries.entry(id).map(|entry| wire::entry(entry, mask));
-        match committed {
+        let stored = async |id: &EntryId| {
+            let stored = domain.store.entry(id).await;
+            let stored = stored.map_err(|error| (refusal::store(&error), None))?;
+            Ok(stored.map(|entry| wire::entry(&entry, mask)))
+        };
+        match domain.store.commit(vec![change], vec![draft]).await {
             Ok(_) => {
                 tracing::info!(decision = "entry-create", caller = caller.name(), entry = %id);
-                found(&id).ok_or_else(|| (Status::aborted("deleted meanwhile"), None))
+                let stored = stored(&id).await?;
+                stored.ok_or_else(|| (Status::aborted("deleted meanwhile"), None))
             }
             Err(StoreError::Similar { id }) => {
-                Err((Status::already_exists("a similar entry exists"), found(&id)))
+                Err((Status::already_exists("a similar entry exists"), stored(&id).await?))
             }
             Err(StoreError::Conflict { .. }) => {
-                Err((Status::already_exists("an entry with this id exists"), found(&id)))
+                Err((Status::already_exists("an entry with this id exists"), stored(&id).await?))
             }
             Err(error) => Err((refusal::store(&error), None)),
         }
@@ -139,9 +150,8 @@ impl EntryApi {
     ) -> Result<types::Entry, Status> {
         let domain = &self.0;
         let id = parse_id(&asked.id)?;
-        let entries = self.entries().await?;
-        let stored = entries.entry(&id).ok_or_else(|| not_found(&id))?;
-        let params = wire::merge_entry(stored, asked, input)?;
+        let stored = self.stored(&id).await?;
+        let params = wire::merge_entry(&stored, asked, input)?;
         let (created_at, revision) = (stored.created_at(), stored.revision());
         let entry = Registered::new(params, &domain.config.trust_domain, created_at, revision)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
@@ -153,17 +163,13 @@ impl EntryApi {
             .await
             .map_err(|error| refusal::store(&error))?;
         tracing::info!(decision = "entry-update", caller = caller.name(), entry = %id);
-        let entries = self.entries().await?;
-        let entry = entries.entry(&id).ok_or_else(|| not_found(&id))?;
-        Ok(wire::entry(entry, output))
+        Ok(wire::entry(&self.stored(&id).await?, output))
     }
 
     async fn delete(&self, caller: &Caller, id: &str) -> Result<(), Status> {
         let domain = &self.0;
         let id = parse_id(id)?;
-        let entries = self.entries().await?;
-        let entry = entries.entry(&id).ok_or_else(|| not_found(&id))?;
-        let draft = record(caller, "entry-delete", entry);
+        let draft = record(caller, "entry-delete", &self.stored(&id).await?);
         let change = Change::DeleteEntry { id: id.clone(), revision: None };
         domain
             .store
@@ -217,9 +223,8 @@ impl entry_server::Entry for EntryApi {
     ) -> Result<Response<types::Entry>, Status> {
         let request = request.into_inner();
         let id = parse_id(&request.id)?;
-        let entries = self.entries().await?;
-        let entry = entries.entry(&id).ok_or_else(|| not_found(&id))?;
-        Ok(Response::new(wire::entry(entry, request.output_mask.as_ref())))
+        let entry = self.stored(&id).await?;
+        Ok(Response::new(wire::entry(&entry, request.output_mask.as_ref())))
     }
 
     async fn batch_create_entry(
@@ -355,7 +360,8 @@ async fn sync(
         sender.send(Ok(page)).await.ok()?;
     }
     for _ in 0..MAX_SYNC_ROUNDS {
-        let Some(Ok(request)) = asked.next().await else { return Some(()) };
+        let next = tokio::time::timeout(SYNC_PATIENCE, asked.next()).await;
+        let Ok(Some(Ok(request))) = next else { return Some(()) };
         let wanted: BTreeSet<&str> = request.ids.iter().map(String::as_str).collect();
         let wanted: Vec<_> =
             found.iter().filter(|entry| wanted.contains(entry.id().as_str())).collect();

@@ -8,6 +8,7 @@ use assay_evidence::reason::Reason;
 use assay_proto::assay::v1::*;
 use assay_proto::attestation;
 use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use tonic::Response;
@@ -25,6 +26,7 @@ use crate::server::domain::Domain;
 use crate::server::gate::agent_of;
 use crate::server::gate::connection_of;
 use crate::server::nodes::Node;
+use crate::server::nodes::Signal;
 use crate::server::refusal;
 use crate::server::wire;
 
@@ -128,10 +130,14 @@ impl node_server::Node for NodeApi {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let node = agent_of(&request)?;
         let known = request.into_inner();
+        let Some(signal) = node.subscribe() else {
+            let caller = node.id.to_string();
+            return Err(refusal::refuse(&caller, "Watch", Reason::OverLimit, "open streams"));
+        };
         let (events, receiver) = mpsc::channel(EVENTS);
         let domain = self.0.clone();
         tokio::spawn(async move {
-            if let Err(status) = watch(&domain, &node, known, &events).await {
+            if let Err(status) = tell(&domain, &node, signal, known, &events).await {
                 let _ = events.send(Err(status)).await;
             }
         });
@@ -165,14 +171,14 @@ impl NodeApi {
 }
 
 /// Says what changes until the agent leaves, the node falls or the server drains.
-async fn watch(
+async fn tell(
     domain: &Domain,
     node: &Node,
+    mut signal: watch::Receiver<Signal>,
     known: WatchRequest,
     events: &mpsc::Sender<Result<WatchEvent, Status>>,
 ) -> Result<(), Status> {
     use watch_event::Event;
-    let mut signal = node.subscribe();
     let mut sequences = domain.store.subscribe();
     let mut drain = domain.drain_signal();
     let mut bundle = domain.authority.bundle().sequence;
