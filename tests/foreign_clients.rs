@@ -134,7 +134,7 @@ fn stage() -> (Stage, String) {
     let socket = stage.server_socket();
     stage
         .until("the server's start", PATIENCE, |stage| {
-            Ok(socket.exists() && stage.ask(&["authority", "show"], &socket)?.1).map(yes)
+            Ok(yes(socket.exists() && stage.ask(&["authority", "show"], &socket)?.1))
         })
         .unwrap();
     let [certificate, _] = stage.host(0).unwrap().tpm.tpm().ek_certificates();
@@ -154,7 +154,7 @@ fn stage() -> (Stage, String) {
     let workload = stage.workload_socket(stage.host(0).unwrap());
     stage
         .until("the workload's SVID", PATIENCE, |stage| {
-            Ok(stage.ask(&["fetch", "x509"], &workload)?.1).map(yes)
+            Ok(yes(stage.ask(&["fetch", "x509"], &workload)?.1))
         })
         .unwrap();
     (stage, format!("unix://{}", workload.display()))

@@ -89,7 +89,7 @@ impl Stage {
             server: None,
             agents: Vec::new(),
             hosts,
-            server_tpm: server_tpm,
+            server_tpm,
             program: setup.program,
             interrupted: setup.interrupted,
             folder,
