@@ -16,7 +16,7 @@ help: ## show this list
 
 demo: ## build, then run the whole story on software TPMs (ARGS=--keep leaves it running)
 	@packaging/install-needs.sh demo
-	@$(CARGO) run --quiet -- demo $(ARGS)
+	$(CARGO) run -- demo $(ARGS)
 
 test: ## build, then run every test
 	@packaging/install-needs.sh test
