@@ -25,6 +25,7 @@ mod identities;
 mod listener;
 mod node;
 mod rotation;
+mod share;
 mod socket;
 mod tokens;
 mod upstream;
@@ -41,6 +42,7 @@ use assay_proto::health::v1::HealthCheckRequest;
 use assay_proto::health::v1::health_check_response::ServingStatus;
 use assay_proto::health::v1::health_client::HealthClient;
 use hyper_util::rt::TokioIo;
+use rustix::process::DumpableBehavior;
 use tokio::net::UnixStream;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -53,8 +55,10 @@ use crate::agent::identities::Identities;
 use crate::agent::listener::Listener;
 use crate::agent::node::Node;
 use crate::agent::rotation::Rotation;
+use crate::agent::share::Places;
 use crate::agent::tokens::Tokens;
 use crate::agent::upstream::Upstream;
+use crate::agent::workload_api::MAX_STREAMS;
 use crate::agent::workload_api::PATIENCE;
 use crate::agent::workload_api::WorkloadApi;
 use crate::clock::Clock;
@@ -71,6 +75,9 @@ const HEALTH_ANSWER: Duration = Duration::from_secs(5);
 
 /// Runs the agent until SIGTERM or SIGINT.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    // Keys of workloads are in this memory: no core dumps, no debugger of the same user.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .context("core dumps cannot be switched off")?;
     let mut terminate = signal(SignalKind::terminate()).context("no signals to be had")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signals to be had")?;
     let stop = async {
@@ -101,6 +108,7 @@ pub async fn run_until(config: Config, stop: impl Future<Output = ()>) -> anyhow
         callers: Arc::clone(&callers),
         tokens: Arc::clone(&tokens),
         upstream: upstream.clone(),
+        streams: Places::new(MAX_STREAMS),
         patience: PATIENCE,
     };
     let rotation = Rotation {

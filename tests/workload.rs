@@ -143,7 +143,7 @@ fn digests() -> ExecutableDigests {
 }
 
 fn read(peer: &Peer) -> Result<Facts, WorkloadError> {
-    Facts::read(peer, &digests())
+    Facts::read(peer, Some(&digests()))
 }
 
 fn selectors(facts: &Facts) -> BTreeSet<String> {
@@ -173,6 +173,15 @@ fn a_connected_process_is_known_by_its_ids_path_and_digest() {
     for group in nix::unistd::getgroups().unwrap() {
         assert!(found.contains(&format!("unix:supplementary_gid:{group}")), "{found:?}");
     }
+}
+
+#[test]
+fn a_digest_that_nobody_asks_for_is_not_made() {
+    let mut scene = Scene::new();
+    let (_stream, peer) = scene.play("stay");
+    let facts = Facts::read(&peer, None).unwrap();
+    assert_eq!(facts.sha256, None);
+    assert!(facts.path.is_some());
 }
 
 #[test]
@@ -247,7 +256,7 @@ fn path_and_digest_are_never_of_two_different_programs() {
     let digests = digests();
     let mut seen = BTreeSet::new();
     for _ in 0..400 {
-        let facts = match Facts::read(&peer, &digests) {
+        let facts = match Facts::read(&peer, Some(&digests)) {
             Ok(facts) => facts,
             Err(WorkloadError::Unsteady { .. }) => continue,
             Err(error) => panic!("{error}"),

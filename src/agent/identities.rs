@@ -102,6 +102,7 @@ struct Table {
     bundle: Option<Arc<Bundle>>,
     /// Absent until the server has told.
     entries: Option<BTreeMap<EntryId, Arc<Entry>>>,
+    ask_for_digests: bool,
     held: BTreeMap<Slot, Arc<Held>>,
     /// Asked for by callers, not there yet.
     wanted: BTreeMap<Slot, Option<Arc<Peer>>>,
@@ -120,6 +121,7 @@ impl Identities {
             state: HostState::Starting,
             bundle: None,
             entries: None,
+            ask_for_digests: false,
             held: BTreeMap::new(),
             wanted: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -190,10 +192,16 @@ impl Identities {
             table.held.retain(|slot, _| entries.contains_key(&slot.entry));
             table.wanted.retain(|slot, _| entries.contains_key(&slot.entry));
             table.failed.clear();
+            table.ask_for_digests = entries.values().any(|entry| asks_for_digest(entry));
             table.entries = Some(entries);
         }
         self.tell();
         true
+    }
+
+    /// Whether an entry asks what executables are: by a selector, or to record it of a process.
+    pub fn ask_for_digests(&self) -> bool {
+        self.table().ask_for_digests
     }
 
     /// The entries that match a caller, oldest first; nothing where they are not known yet.
@@ -368,6 +376,12 @@ impl Table {
         });
         ran_out
     }
+}
+
+fn asks_for_digest(entry: &Entry) -> bool {
+    let mut selectors = entry.selectors().iter();
+    entry.instance() == Instance::Process
+        || selectors.any(|s| s.kind() == "unix" && s.value().starts_with("sha256:"))
 }
 
 impl Whose {

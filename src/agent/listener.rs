@@ -4,7 +4,6 @@
 //! Bounded: so many connections in all, a quarter of them for one user, so that a workload that
 //! opens connections without end shuts out itself and nobody else.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
@@ -13,8 +12,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -28,6 +25,8 @@ use tokio::sync::mpsc;
 use tonic::transport::server::Connected;
 
 use crate::agent::authority::Authority;
+use crate::agent::share::Place;
+use crate::agent::share::Places;
 use crate::workload::Peer;
 
 #[derive(Debug, thiserror::Error)]
@@ -47,20 +46,6 @@ pub struct Listener {
     listener: UnixListener,
     path: PathBuf,
     places: Arc<Places>,
-}
-
-/// Connections that are open.
-#[derive(Debug)]
-struct Places {
-    most: usize,
-    taken: Mutex<BTreeMap<u32, usize>>,
-}
-
-/// One connection's place, given back when it is dropped.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    uid: u32,
 }
 
 /// An accepted connection whose peer is known.
@@ -86,7 +71,7 @@ impl Listener {
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).map_err(failed)?;
-        let places = Arc::new(Places { most: connections, taken: Mutex::default() });
+        let places = Places::new(connections);
         Ok(Self { listener, path: path.to_path_buf(), places })
     }
 
@@ -150,31 +135,6 @@ fn clear(path: &Path) -> Result<(), ListenerError> {
     }
 }
 
-impl Places {
-    fn take(places: &Arc<Self>, uid: u32) -> Option<Place> {
-        let mut taken = places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = taken.values().sum();
-        let own = taken.get(&uid).copied().unwrap_or(0);
-        if all >= places.most || own >= places.most / 4 {
-            return None;
-        }
-        taken.insert(uid, own + 1);
-        Some(Place { places: Arc::clone(places), uid })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = taken.get_mut(&self.uid) {
-            *own -= 1;
-            if *own == 0 {
-                taken.remove(&self.uid);
-            }
-        }
-    }
-}
-
 impl Connected for Connection {
     type ConnectInfo = ConnectedPeer;
 
@@ -220,17 +180,6 @@ impl AsyncWrite for Connection {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn one_user_has_a_quarter_of_the_places_and_gives_them_back() {
-        let places = Arc::new(Places { most: 8, taken: Mutex::default() });
-        let first = Places::take(&places, 1).unwrap();
-        let _second = Places::take(&places, 1).unwrap();
-        assert!(Places::take(&places, 1).is_none());
-        assert!(Places::take(&places, 2).is_some());
-        drop(first);
-        assert!(Places::take(&places, 1).is_some());
-    }
 
     #[tokio::test]
     async fn a_socket_left_behind_is_replaced_and_one_in_use_is_not() {

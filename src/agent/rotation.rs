@@ -114,7 +114,7 @@ impl Rotation {
     /// Nothing where it does not.
     async fn facts(&self, due: &Due) -> Option<Option<InstanceFacts>> {
         let Some(peer) = &due.peer else { return Some(None) };
-        let caller = self.callers.read(peer).await;
+        let caller = self.callers.read(peer, self.identities.ask_for_digests()).await;
         match caller {
             Ok(caller) if due.entry.matches(&caller.selectors) => Some(Some(InstanceFacts {
                 pid: caller.facts.pid,

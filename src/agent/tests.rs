@@ -35,10 +35,12 @@ use crate::agent::identities::Identities;
 use crate::agent::listener::Listener;
 use crate::agent::rotation;
 use crate::agent::rotation::Rotation;
+use crate::agent::share::Places;
 use crate::agent::socket;
 use crate::agent::tests::signer::Signer;
 use crate::agent::tokens::Tokens;
 use crate::agent::upstream::Upstream;
+use crate::agent::workload_api::MAX_STREAMS;
 use crate::agent::workload_api::PATIENCE;
 use crate::agent::workload_api::WorkloadApi;
 use crate::clock::Clock;
@@ -121,6 +123,7 @@ impl Agent {
             callers: Arc::clone(&callers),
             tokens: Arc::new(Tokens::default()),
             upstream: upstream.clone(),
+            streams: Places::new(MAX_STREAMS),
             patience,
         };
         let rotation = Rotation {
@@ -462,6 +465,26 @@ async fn processes_with_an_entry_of_kind_process_have_keys_of_their_own() {
     assert_eq!(fact.pid, std::process::id());
     assert_eq!(fact.executable_sha256.len(), 32);
     assert_ne!(fact.start_time, 0);
+}
+
+#[tokio::test]
+async fn a_selector_of_the_digest_matches_also_a_caller_that_came_before_it() {
+    let agent = Agent::start_unattested(PATIENCE).await;
+    let mut client = agent.client().await;
+    let mut stream = client.x509().await.unwrap();
+    let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    let own = format!("sha256:{}", hex::encode(assay_evidence::crypto::sha256(&own)));
+    let digest = |value: &str| {
+        let selector = Selector::new("unix", value).unwrap();
+        entry("web", 1, |e| e.selectors = BTreeSet::from([selector]))
+    };
+    agent.identities.set_bundle(agent.signer.bundle());
+    agent.identities.set_entries(vec![digest(&own)]);
+    agent.identities.set_state(HostState::Attested);
+    assert_eq!(stream.message().await.unwrap().unwrap().svids.len(), 1);
+    let other = format!("sha256:{}", "00".repeat(32));
+    agent.identities.set_entries(vec![digest(&other)]);
+    assert_eq!(stream.message().await.unwrap_err().code(), Code::PermissionDenied);
 }
 
 #[tokio::test]

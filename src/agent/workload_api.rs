@@ -32,6 +32,7 @@ use crate::agent::identities::Identities;
 use crate::agent::identities::Slot;
 use crate::agent::identities::Whose;
 use crate::agent::listener::ConnectedPeer;
+use crate::agent::share::Places;
 use crate::agent::tokens::Kept;
 use crate::agent::tokens::TokenSlot;
 use crate::agent::tokens::Tokens;
@@ -49,6 +50,8 @@ use crate::workload::WorkloadError;
 
 /// How long a call that cannot be answered yet waits for its answer.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Streams open at once; a quarter of them for one user.
+pub const MAX_STREAMS: usize = 4_096;
 const MAX_AUDIENCES: usize = 16;
 const MAX_AUDIENCE_BYTES: usize = 2_048;
 const HEADER: &str = "workload.spiffe.io";
@@ -61,6 +64,7 @@ pub struct WorkloadApi {
     pub callers: Arc<Callers>,
     pub tokens: Arc<Tokens>,
     pub upstream: Upstream,
+    pub streams: Arc<Places>,
     /// [`PATIENCE`]
     pub patience: Duration,
 }
@@ -128,8 +132,8 @@ impl SpiffeWorkloadApi for WorkloadApi {
             "" => None,
             id => Some(SpiffeId::parse(id).map_err(|e| Status::invalid_argument(e.to_string()))?),
         };
-        let caller = self.read(&peer).await?;
-        let answer = self.jwt_svids(&caller, &audience, only.as_ref()).await;
+        let mut caller = self.read(&peer).await?;
+        let answer = self.jwt_svids(&mut caller, &audience, only.as_ref()).await;
         match &answer {
             Ok(svids) => tracing::info!(
                 pid = peer.pid(),
@@ -203,11 +207,17 @@ impl WorkloadApi {
         what: &'static str,
         look: impl Fn(&Self, &Caller) -> Look<T> + Send + Sync + 'static,
     ) -> Result<Response<ReceiverStream<Result<T, Status>>>, Status> {
+        let Some(place) = Places::take(&self.streams, peer.uid()) else {
+            let status = Status::resource_exhausted("this user has too many streams open");
+            refused(&peer, what, &status);
+            return Err(status);
+        };
         let mut caller = self.read(&peer).await?;
         let (say, stream) = mpsc::channel(1);
         let api = self.clone();
         // Ends with the stream, or with the agent: both close `say` or say so.
         tokio::spawn(async move {
+            let _place = place;
             if let Err(status) = api.talk(&mut caller, what, look, &say).await {
                 refused(&peer, what, &status);
                 // The caller may have hung up.
@@ -234,6 +244,7 @@ impl WorkloadApi {
             if let Some(status) = self.stopped() {
                 return Err(status);
             }
+            self.complete(caller).await?;
             let mut why = None;
             match look(self, caller) {
                 Look::End(status) => return Err(status),
@@ -312,7 +323,7 @@ impl WorkloadApi {
 
     async fn jwt_svids(
         &self,
-        caller: &Caller,
+        caller: &mut Caller,
         audience: &[String],
         only: Option<&SpiffeId>,
     ) -> Result<Vec<wire::Jwtsvid>, Status> {
@@ -374,13 +385,14 @@ impl WorkloadApi {
     }
 
     /// The entries that match, waited for while the agent starts.
-    async fn entries_of(&self, caller: &Caller) -> Result<Vec<Arc<Entry>>, Status> {
+    async fn entries_of(&self, caller: &mut Caller) -> Result<Vec<Arc<Entry>>, Status> {
         let mut changes = self.identities.changes();
         let known = async {
             loop {
                 if let Some(status) = self.stopped() {
                     return Err(status);
                 }
+                self.complete(caller).await?;
                 let state = self.identities.state();
                 match self.identities.matching(caller) {
                     Some(matching) if state.may_give() => return Ok(matching),
@@ -399,16 +411,16 @@ impl WorkloadApi {
     }
 
     async fn read(&self, peer: &Arc<Peer>) -> Result<Caller, Status> {
-        self.callers.read(peer).await.map_err(|error| {
-            let status = match error {
-                WorkloadError::Gone { .. }
-                | WorkloadError::CredentialsChanged { .. }
-                | WorkloadError::Invisible => Status::permission_denied(error.to_string()),
-                _ => Status::unavailable(error.to_string()),
-            };
-            refused(peer, "facts", &status);
-            status
-        })
+        let read = self.callers.read(peer, self.identities.ask_for_digests()).await;
+        read.map_err(|error| unseen(peer, &error))
+    }
+
+    /// Entries may have come to ask for more than was read.
+    async fn complete(&self, caller: &mut Caller) -> Result<(), Status> {
+        if self.identities.ask_for_digests() && !caller.digested {
+            *caller = self.read(&caller.peer).await?;
+        }
+        Ok(())
     }
 
     /// States in which nobody is served any more.
@@ -476,6 +488,17 @@ fn upstream(error: &UpstreamError) -> Status {
         }
         _ => Status::unavailable(error.to_string()),
     }
+}
+
+fn unseen(peer: &Peer, error: &WorkloadError) -> Status {
+    let status = match error {
+        WorkloadError::Gone { .. }
+        | WorkloadError::CredentialsChanged { .. }
+        | WorkloadError::Invisible => Status::permission_denied(error.to_string()),
+        _ => Status::unavailable(error.to_string()),
+    };
+    refused(peer, "facts", &status);
+    status
 }
 
 /// One event per decision against a caller.

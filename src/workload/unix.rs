@@ -37,7 +37,8 @@ pub struct Facts {
     pub supplementary_gids: Vec<u32>,
     /// Absent where the agent may not look, or where the name is not trustworthy.
     pub path: Option<String>,
-    /// Absent where the agent may not look, the file is too long, or nobody vouches for it.
+    /// Absent where it was not asked for, the agent may not look, the file is too long, or nobody
+    /// vouches for it.
     pub sha256: Option<[u8; 32]>,
 }
 
@@ -50,8 +51,9 @@ struct Reading {
 }
 
 impl Facts {
-    /// Looks at the process twice around reading its executable. Blocking: reads /proc and files.
-    pub fn read(peer: &Peer, digests: &ExecutableDigests) -> Result<Facts, WorkloadError> {
+    /// Looks at the process twice around reading its executable, which is digested where `digests`
+    /// are given. Blocking: reads /proc and files.
+    pub fn read(peer: &Peer, digests: Option<&ExecutableDigests>) -> Result<Facts, WorkloadError> {
         for _ in 0..TRIES {
             match try_read(peer, digests) {
                 Ok(Some(facts)) => return Ok(facts),
@@ -82,19 +84,24 @@ impl Facts {
 }
 
 /// Nothing where the process changed in between.
-fn try_read(peer: &Peer, digests: &ExecutableDigests) -> Result<Option<Facts>, WorkloadError> {
+fn try_read(
+    peer: &Peer,
+    digests: Option<&ExecutableDigests>,
+) -> Result<Option<Facts>, WorkloadError> {
     let executable = peer.process().executable()?;
     let before = look(peer, executable.as_ref())?;
     let mut path = None;
     let mut sha256 = None;
     if let Some(file) = &executable {
-        match digests.digest(file).map_err(|source| unreadable(peer, source))? {
-            Digested::Sha256(digest) => sha256 = Some(digest),
-            Digested::Unsteady => return Ok(None),
-            Digested::TooLong(size) => {
+        let digested = digests.map(|digests| digests.digest(file)).transpose();
+        match digested.map_err(|source| unreadable(peer, source))? {
+            None => {}
+            Some(Digested::Sha256(digest)) => sha256 = Some(digest),
+            Some(Digested::Unsteady) => return Ok(None),
+            Some(Digested::TooLong(size)) => {
                 tracing::debug!(pid = peer.pid(), size, "executable too long for a digest");
             }
-            Digested::Untrusted => {
+            Some(Digested::Untrusted) => {
                 tracing::debug!(pid = peer.pid(), "executable on a file system in user space");
             }
         }
