@@ -9,6 +9,10 @@
 //! silences it, before the process starts: `TSS2_LOG=all+none`. (Setting it from within is unsafe
 //! in Rust, and unsafe code is forbidden here.)
 //!
+//! libtss2 opens the device without O_CLOEXEC, so a program that is started while a [`Device`] is
+//! open inherits it (measured with 3.2.1). Start none from a process that holds one, or close all
+//! but the standard descriptors in the child.
+//!
 //! Keys are authorised by password sessions: right for firmware and virtual TPMs. On a discrete
 //! TPM somebody with a probe on the bus reads such passwords; salted sessions are not here yet.
 
