@@ -87,13 +87,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         }
         tracing::info!("asked to stop");
     };
-    run_until(config, stop).await
+    run_until(config, Clock::machine(), stop).await
 }
 
 /// Runs the agent until `stop` is there. The socket listens before the host is attested, so that
 /// workloads that come early wait instead of failing.
-pub async fn run_until(config: Config, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let clock = Clock::machine();
+pub async fn run_until(
+    config: Config,
+    clock: Clock,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     private_folder(&config.data_dir)?;
     let listener = Listener::open(&config.socket, config.limits.connections)?;
     let identities = Arc::new(Identities::new(clock.clone()));

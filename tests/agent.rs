@@ -46,6 +46,8 @@ struct World {
     tpm: RunningTpm,
     server: Option<server::Running>,
     agent: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    /// The agent's.
+    clock: Clock,
     port: u16,
 }
 
@@ -65,7 +67,8 @@ impl World {
         write("profile.toml", profile());
         let [root, issuer] = ca.certificates();
         write("server.toml", server_config(&root, &issuer, 0));
-        let mut world = World { folder, tpm, server: None, agent: None, port: 0 };
+        let clock = Clock::machine();
+        let mut world = World { folder, tpm, server: None, agent: None, clock, port: 0 };
         world.start_server().await;
         world
     }
@@ -102,12 +105,13 @@ impl World {
         );
         fs::write(self.path("agent.toml"), text).unwrap();
         let config = agent::Config::load(&self.path("agent.toml")).unwrap();
+        let clock = self.clock.clone();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move {
             let stop = async {
                 let _ = stopped.await;
             };
-            agent::run_until(config, stop).await.unwrap();
+            agent::run_until(config, clock, stop).await.unwrap();
         });
         self.agent = Some((stop, running));
     }
@@ -383,6 +387,21 @@ async fn at_half_of_its_svids_life_the_host_attests_anew_and_nobody_notices() {
     assert_eq!(serial(&world.svids(1).await[0]), serial(&before[0]), "the workload keeps its own");
     let undisturbed = tokio::time::timeout(Duration::from_millis(100), stream.message()).await;
     assert!(undisturbed.is_err());
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_slept_attests_anew() {
+    let mut world = World::build().await;
+    world.clock = Clock::manual(Clock::machine().now());
+    world.start_agent();
+    let node = world.node("").await;
+    world.entry("web", &node, 0).await;
+    world.svids(1).await;
+    world.clock.advance(Duration::from_secs(600));
+    let again = world.node(&node.x509svid_serial_number).await;
+    assert_eq!(again.id, node.id);
+    world.svids(1).await;
     world.stop_agent().await;
 }
 

@@ -287,6 +287,20 @@ mod tests {
     }
 
     #[test]
+    fn the_page_in_the_reference_shows_a_configuration_and_the_defaults() {
+        let page = include_str!("../../docs/reference/agent.md");
+        let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+        let shown = parse(example).unwrap();
+        let default = parse(&format!("{SHORT}{TRUST}")).unwrap();
+        assert_eq!((shown.log, shown.intervals), (default.log, default.intervals));
+        assert_eq!(shown.limits, default.limits);
+        let unsafe_one = example
+            .replace("bundle = ", "# bundle = ")
+            .replace("# danger_insecure", "danger_insecure");
+        assert_eq!(parse(&unsafe_one).unwrap().bootstrap, Bootstrap::DangerInsecure);
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let error = parse(&format!("{SHORT}sokcet = 1\n{TRUST}")).unwrap_err().to_string();
         assert!(error.contains("sokcet") && error.contains("line 6"), "{error}");
