@@ -197,7 +197,12 @@ impl Node {
                 Err(error) => return Err(error),
             };
             let opened = self.clock.boot();
-            self.identities.set_state(HostState::Attested);
+            if opened < standing.until {
+                self.identities.set_state(HostState::Attested);
+            } else {
+                // It ran out while the server was away: nothing new before the next quote.
+                standing.refresh_at = Instant::now();
+            }
             self.identities.retry_now();
             let kept = self.keep(session, &mut standing, &server, &trust, &tpm).await?;
             self.stands_until = standing.until;
