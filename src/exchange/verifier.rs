@@ -646,12 +646,20 @@ impl Collected {
     }
 }
 
+/// What no exchange looks at so far, said in each result: a reader must not take silence for a yes.
+const NOT_CHECKED_YET: [&str; 3] = [
+    "revocation: no list of revoked EK certificates is consulted",
+    "event log: profiles decide by register values alone",
+    "ima: no measurement list is appraised",
+];
+
 impl Open {
     fn not_checked(&self, claims: &assay_tpm::Claims) -> Vec<String> {
         let mut list: Vec<String> = claims.not_checked().iter().map(ToString::to_string).collect();
         if self.channel.exporter.is_none() {
             list.push("channel: this face does not see it".to_owned());
         }
+        list.extend(NOT_CHECKED_YET.map(str::to_owned));
         for (algorithm, _) in &self.hello.banks {
             if HashAlgorithm::from_tpm_id(*algorithm).is_none() {
                 list.push(format!("bank 0x{algorithm:04x}: the algorithm is not known"));
