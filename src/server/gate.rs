@@ -33,6 +33,7 @@ use crate::server::nodes::View;
 use crate::server::refusal;
 use crate::store::Change;
 use crate::store::Flag;
+use crate::store::StoreError;
 use crate::tls::ConnectInfo;
 use crate::tls::Operator;
 use crate::tls::Peer;
@@ -127,11 +128,13 @@ async fn pass(domain: &Domain, request: &mut http::Request<Body>) -> Result<(), 
         | (Class::Local | Class::Admin, Caller::Local { .. }) => {}
         (Class::Channel, Caller::Local { .. }) => return Err(denied("the TLS listener")),
         (Class::Local, _) => return Err(denied("the private socket")),
-        (Class::Admin, Caller::Peer { id, .. }) => {
-            let store = |error| refusal::store(&error);
-            let entries = domain.registry.entries(&domain.store).await.map_err(store)?;
-            let deny = domain.registry.deny(&domain.store).await.map_err(store)?;
-            if !entries.admin(id, domain.clock.now()) || deny.denial(id, id).is_some() {
+        (Class::Admin, Caller::Peer { .. }) => {
+            let peer = connection.as_ref().and_then(|connection| connection.peer.as_deref());
+            let admitted = match peer {
+                Some(peer) => administrator(domain, peer).await.map_err(|e| refusal::store(&e))?,
+                None => false,
+            };
+            if !admitted {
                 return Err(denied("administrators"));
             }
         }
@@ -162,6 +165,29 @@ fn caller(
         None => Caller::Stranger { address },
         Some(peer) => Caller::Peer { address, id: peer.id.clone(), serial: peer.serial },
     })
+}
+
+/// Whether this SVID makes an administrator now. A connection outlives what it was opened with, so
+/// each call asks again: is the certificate in force, is it one we issued, does the machine that it
+/// was issued to still stand.
+async fn administrator(domain: &Domain, peer: &Peer) -> Result<bool, StoreError> {
+    let now = domain.clock.moment();
+    let entries = domain.registry.entries(&domain.store).await?;
+    if now.wall >= peer.not_after || !entries.admin(&peer.id, now.wall) {
+        return Ok(false);
+    }
+    let issued = match &peer.serial {
+        Some(serial) => domain.store.issued(serial).await?,
+        None => None,
+    };
+    let Some(host) = issued.and_then(|issued| issued.node) else { return Ok(false) };
+    let deny = domain.registry.deny(&domain.store).await?;
+    let node = domain.nodes.node(&domain.store, &host).await?;
+    let stands = |view: &View| {
+        let fresh = view.standing.as_ref().is_some_and(|standing| standing.is_fresh(now));
+        !view.row.banned && view.row.flag.is_none() && fresh
+    };
+    Ok(deny.denial(&peer.id, &host).is_none() && node.is_some_and(|node| node.with(stands)))
 }
 
 /// The node behind an agent's certificate, if its calls count now.
