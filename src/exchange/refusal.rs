@@ -121,6 +121,11 @@ impl Refused {
         self
     }
 
+    /// A fault found after a node's evidence was verified: it is about this node, which may know.
+    pub fn about_proved(self, node: &NodeId) -> Self {
+        self.about(node).into_proved()
+    }
+
     pub(super) fn with_pending(mut self, row: NodeRow) -> Self {
         self.pending = Some(Box::new(row));
         self
@@ -143,6 +148,11 @@ impl Refused {
     /// Whom it concerns, once that is known; proved or not.
     pub fn node(&self) -> Option<&NodeId> {
         self.node.as_ref()
+    }
+
+    /// Whether the node that it concerns has shown that it is that node.
+    pub fn proved(&self) -> bool {
+        self.proved
     }
 
     /// The node's row must carry this from now on, in the transaction that records the refusal.

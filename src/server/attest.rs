@@ -48,6 +48,7 @@ use crate::server::refusal;
 use crate::spiffe::SpiffeId;
 use crate::store::Blob;
 use crate::store::Change;
+use crate::store::Counters;
 use crate::store::Keep;
 use crate::store::NodeRow;
 use crate::store::StoreError;
@@ -264,11 +265,11 @@ impl Exchange<'_> {
         let moment = domain.clock.moment();
         let before = node.and_then(|node| node.standing());
         let live = before.as_ref().is_some_and(|standing| standing.is_fresh(moment));
-        let reset_before = row.as_ref().and_then(|row| row.counters).map(|c| c.reset_count);
+        let counters_before = row.as_ref().and_then(|row| row.counters);
         let verified = collected.verify(row, live, moment.wall)?;
         let id = self.spiffe_id(verified.node())?;
         if self.purpose == Purpose::Refresh {
-            self.demand_same_boot(node, &verified, reset_before).await?;
+            self.demand_same_boot(node, &verified, counters_before).await?;
         }
         let appraisal = self.appraise(&id, &verified, moment)?;
         let policy = &domain.config.nodes.policy;
@@ -322,25 +323,33 @@ impl Exchange<'_> {
         }
     }
 
-    /// The agent's key dies with the boot that it was attested in; a refresh out of another boot
-    /// speaks for a key that is gone.
+    /// The agent's key was certified in one boot; a refresh out of another says nothing of it. A
+    /// TPM Reset ends the key. A TPM Restart (Part 1, 12.2.4) keeps it, and what was measured since
+    /// is another boot all the same: so both counts must be those of the attestation.
     async fn demand_same_boot(
         &self,
         node: Option<&Arc<Node>>,
         verified: &Verified,
-        before: Option<u32>,
+        before: Option<Counters>,
     ) -> Result<(), End> {
-        let found = verified.counters().map(|counters| counters.reset_count);
+        let boot = |counters: Option<Counters>| {
+            counters.map(|counters| (counters.reset_count, counters.restart_count))
+        };
+        let found = boot(verified.counters());
+        let before = boot(before);
         if found == before {
             return Ok(());
         }
-        let written = |count: Option<u32>| count.map_or("none".to_owned(), |c| c.to_string());
+        let written = |boot: Option<(u32, u32)>| {
+            boot.map_or("none".to_owned(), |(reset, restart)| format!("{reset}, {restart}"))
+        };
         let refused = Refused::new(
             Reason::ResetUnexplained,
-            "tpm.reset_count",
+            "tpm.boot_counts",
             written(found),
             format!("{}, as attested", written(before)),
-        );
+        )
+        .about_proved(verified.node());
         if let Some(node) = node {
             let void =
                 Change::VoidStanding { node: node.id.clone(), reason: Reason::ResetUnexplained };
@@ -361,9 +370,11 @@ impl Exchange<'_> {
             let found = row.profile.clone().unwrap_or_default();
             tracing::error!(node = %id, error = %error, "the profile of a node cannot be read");
             Refused::new(Reason::ProfileMissing, "node.profile", found, "a readable profile")
+                .about_proved(verified.node())
         })?;
         let class = row.class.ok_or_else(|| {
             Refused::new(Reason::TpmClassNotAllowed, "tpm.class", "unknown", "a known class")
+                .about_proved(verified.node())
         })?;
         let subject = Subject {
             node: id.clone(),

@@ -16,6 +16,7 @@ use tonic::Status;
 use tonic::Streaming;
 
 use crate::exchange::FromAgent;
+use crate::exchange::NodeId;
 use crate::exchange::Refused;
 use crate::server::attest;
 use crate::server::attest::End;
@@ -65,12 +66,18 @@ impl NodeApi {
         exporter: [u8; 32],
         node: &Arc<Node>,
     ) -> Result<Stood, End> {
+        let id = node.with(|view| NodeId::parse(&view.row.node_id));
+        let about = |refused: Refused| match &id {
+            Some(id) => refused.about_proved(id),
+            None => refused,
+        };
         let first = tokio::time::timeout(attest::HELLO_WITHIN, line.receive()).await;
         let Ok(first) = first else {
             let expected = format!("within {} s", attest::HELLO_WITHIN.as_secs());
-            return Err(Refused::new(Reason::ChallengeExpired, "hello", "none", expected).into());
+            let refused = Refused::new(Reason::ChallengeExpired, "hello", "none", expected);
+            return Err(about(refused).into());
         };
-        let Some(first) = first? else { return Err(End::Gone) };
+        let Some(first) = first.map_err(about)? else { return Err(End::Gone) };
         if node.with(|view| view.must_reattest) {
             let refused = Refused::new(
                 Reason::StandingMissing,
@@ -78,9 +85,9 @@ impl NodeApi {
                 "ended by the last evidence",
                 "one to go on from",
             );
-            return Err(refused.into());
+            return Err(about(refused).into());
         }
-        exchange.refresh(line, first.into_hello()?, Some(exporter), node).await
+        exchange.refresh(line, first.into_hello().map_err(about)?, Some(exporter), node).await
     }
 }
 
