@@ -5,11 +5,13 @@
 //! row and the certificate's serial. What passes carries a [`Caller`], and an agent's call its
 //! [`Node`], in its extensions.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
 use assay_evidence::reason::Reason;
+use assay_evidence::time::Time;
 use tonic::Request;
 use tonic::Status;
 use tonic::body::Body;
@@ -31,6 +33,7 @@ use crate::server::nodes;
 use crate::server::nodes::Node;
 use crate::server::nodes::View;
 use crate::server::refusal;
+use crate::spiffe::Serial;
 use crate::store::Change;
 use crate::store::Flag;
 use crate::store::StoreError;
@@ -103,7 +106,7 @@ fn ungated() -> Status {
     Status::internal("a call came around the gate")
 }
 
-async fn pass(domain: &Domain, request: &mut http::Request<Body>) -> Result<(), Status> {
+async fn pass(domain: &Arc<Domain>, request: &mut http::Request<Body>) -> Result<(), Status> {
     let method = request.uri().path().to_owned();
     let Some(class) = authorization::class(&method) else {
         return Err(Status::unimplemented("no such method"));
@@ -192,7 +195,7 @@ async fn administrator(domain: &Domain, peer: &Peer) -> Result<bool, StoreError>
 
 /// The node behind an agent's certificate, if its calls count now.
 async fn agent(
-    domain: &Domain,
+    domain: &Arc<Domain>,
     connection: &ConnectInfo,
     peer: &Peer,
     method: &str,
@@ -213,29 +216,23 @@ async fn agent(
     let Some(serial) = peer.serial else {
         return refuse(Reason::SvidInvalid, "a serial of another length than ours");
     };
-    let verdict = |view: &View| {
-        if view.row.banned {
-            return Err(Reason::Banned);
-        }
-        match view.row.flag {
-            Some(Flag::CloneSuspected) => return Err(Reason::CloneSuspected),
-            Some(Flag::ClockRegression) => return Err(Reason::ClockRegression),
-            None => {}
-        }
-        let now = domain.clock.now();
-        Ok(exchange::judge_serial(&view.row.serials, &serial, connection.opened.wall, now))
-    };
-    let found = match node.with(verdict) {
+    let opened = connection.opened.wall;
+    let found = match node.with(|view| verdict(domain, view, &serial, opened)) {
         Ok(SerialUse::FirstUse | SerialUse::Clone) => {
             // The row changes: look again under the lock.
-            let _guard = node.lock().await;
-            let found = node.with(verdict);
-            match found {
-                Ok(SerialUse::FirstUse) => succeed(domain, &node).await?,
-                Ok(SerialUse::Clone) => suspect(domain, &node, connection, &serial).await?,
-                _ => {}
-            }
-            found
+            let (domain, node) = (domain.clone(), node.clone());
+            let address = connection.address;
+            nodes::undivided(async move {
+                let _guard = node.lock().await;
+                let found = node.with(|view| verdict(&domain, view, &serial, opened));
+                match found {
+                    Ok(SerialUse::FirstUse) => succeed(&domain, &node).await?,
+                    Ok(SerialUse::Clone) => suspect(&domain, &node, address, &serial).await?,
+                    _ => {}
+                }
+                Ok(found)
+            })
+            .await?
         }
         found => found,
     };
@@ -249,6 +246,24 @@ async fn agent(
         }
         Err(reason) => refuse(reason, "by the node's row"),
     }
+}
+
+/// What the node's row says of a call under this serial.
+fn verdict(
+    domain: &Domain,
+    view: &View,
+    serial: &Serial,
+    opened: Time,
+) -> Result<SerialUse, Reason> {
+    if view.row.banned {
+        return Err(Reason::Banned);
+    }
+    match view.row.flag {
+        Some(Flag::CloneSuspected) => return Err(Reason::CloneSuspected),
+        Some(Flag::ClockRegression) => return Err(Reason::ClockRegression),
+        None => {}
+    }
+    Ok(exchange::judge_serial(&view.row.serials, serial, opened, domain.clock.now()))
 }
 
 /// The successor is used for the first time; what it replaces begins to fade.
@@ -265,21 +280,21 @@ async fn succeed(domain: &Domain, node: &Node) -> Result<(), Status> {
 async fn suspect(
     domain: &Domain,
     node: &Node,
-    connection: &ConnectInfo,
-    serial: &crate::spiffe::Serial,
+    address: SocketAddr,
+    serial: &Serial,
 ) -> Result<(), Status> {
     let mut row = node.view().row;
     row.flag = Some(Flag::CloneSuspected);
     let finding = assay_evidence::reason::Finding::new(
         Reason::CloneSuspected,
         "agent.serial",
-        format!("{serial}, replaced before, from {}", connection.address),
+        format!("{serial}, replaced before, from {address}"),
         row.serials.active.map(|active| active.to_string()).unwrap_or_default(),
         "node's serials",
     );
     let record = Draft {
         subject: Subject::Id(node.id.clone()),
-        actor: crate::records::Actor::Address(connection.address),
+        actor: crate::records::Actor::Address(address),
         refs: Vec::new(),
         data: Data::Result(Outcome::refused(vec![finding])),
     };

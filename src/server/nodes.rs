@@ -13,6 +13,7 @@ use std::sync::PoisonError;
 use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use tokio::sync::watch;
+use tonic::Status;
 
 use crate::appraisal::Standing;
 use crate::records::Draft;
@@ -137,7 +138,15 @@ impl Node {
         records: Vec<Draft>,
     ) -> Result<(), StoreError> {
         changes.insert(0, Change::Node(row.clone()));
-        let committed = store.commit(changes, records).await?;
+        let committed = match store.commit(changes, records).await {
+            Err(conflict @ StoreError::Conflict { .. }) => {
+                // The copy is behind: somebody's change went around it. The next try must not
+                // fail for the same reason.
+                self.catch_up(store).await?;
+                return Err(conflict);
+            }
+            done => done?,
+        };
         let revision = committed.revisions.first().copied().unwrap_or(row.revision);
         self.look().row = NodeRow { revision, ..row };
         Ok(())
@@ -148,6 +157,22 @@ impl Node {
         let node_id = self.id.node_id().unwrap_or_default();
         if let Some(row) = store.node(node_id).await? {
             self.look().row = row;
+        }
+        Ok(())
+    }
+
+    /// Row and standing as the store has them. A standing that is the one known already keeps its
+    /// time on the boot clock.
+    async fn catch_up(&self, store: &Store) -> Result<(), StoreError> {
+        self.reload(store).await?;
+        let stored = store.standing(&self.id).await?;
+        let mut view = self.look();
+        let name = |standing: &Option<Standing>| {
+            standing.as_ref().map(|standing| standing.row().appraisal_id.clone())
+        };
+        if name(&stored) != name(&view.standing) {
+            view.must_reattest |= stored.is_none();
+            view.standing = stored;
         }
         Ok(())
     }
@@ -186,6 +211,15 @@ impl Node {
     }
 }
 
+/// Runs `act` to its end even when the call that wants it is cancelled: what was queued at the
+/// store happens then as well, and the copies here must show it.
+pub async fn undivided<T: Send + 'static>(
+    act: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::spawn(act).await;
+    done.unwrap_or_else(|_| Err(Status::internal("a task of the server ended early")))
+}
+
 /// `row` after the first use of `serial`, its `next` one: the serials before it fade from `now`.
 pub fn succeed(row: &mut NodeRow, now: Time) {
     let Some(next) = row.serials.next.take() else { return };
@@ -203,5 +237,29 @@ pub fn issued(row: &mut NodeRow, serial: Serial, now: Time) {
         row.serials.replaced.push(Replaced { serial: unused, since: now });
         let surplus = row.serials.replaced.len().saturating_sub(MAX_REPLACED);
         row.serials.replaced.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn an_act_goes_on_when_its_call_is_cancelled() {
+        let (go, going) = tokio::sync::oneshot::channel::<()>();
+        let (done, seen) = tokio::sync::oneshot::channel();
+        let call = undivided(async move {
+            going.await.unwrap();
+            done.send("done").unwrap();
+            Ok(())
+        });
+        tokio::select! {
+            biased;
+            _ = call => unreachable!("nothing let it go"),
+            () = std::future::ready(()) => {}
+        }
+        go.send(()).unwrap();
+        assert_eq!(seen.await.unwrap(), "done");
     }
 }

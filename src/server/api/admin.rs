@@ -29,6 +29,7 @@ use crate::server::authorization::Caller;
 use crate::server::config::Custody;
 use crate::server::domain::Domain;
 use crate::server::gate::caller_of;
+use crate::server::nodes;
 use crate::server::nodes::Node;
 use crate::server::nodes::View;
 use crate::server::refusal;
@@ -178,11 +179,17 @@ impl AdminApi {
         let change = Change::AdmitEk(admission.clone());
         if let Some(node_id) = known.and_then(|known| known.node_id) {
             let node = self.node(&node_id).await?;
-            let _guard = node.lock().await;
-            let mut row = node.view().row;
-            welcome.apply(&mut row);
-            node.commit(&domain.store, row, vec![change], vec![record]).await.map_err(store)?;
-            node.call_for_refresh();
+            let (domain, known) = (domain.clone(), node.clone());
+            nodes::undivided(async move {
+                let _guard = known.lock().await;
+                let mut row = known.view().row;
+                welcome.apply(&mut row);
+                let done = known.commit(&domain.store, row, vec![change], vec![record]).await;
+                done.map_err(store)?;
+                known.call_for_refresh();
+                Ok(())
+            })
+            .await?;
             return self.state(&node).await;
         }
         domain.store.commit(vec![change], vec![record]).await.map_err(store)?;
@@ -195,19 +202,21 @@ impl AdminApi {
         caller: &Caller,
         name: &'static str,
         node_id: &str,
-        amend: impl FnOnce(&mut NodeRow) -> Result<(), Status>,
+        amend: impl FnOnce(&mut NodeRow) -> Result<(), Status> + Send + 'static,
     ) -> Result<proto::NodeState, Status> {
-        let domain = &self.0;
         let node = self.node(node_id).await?;
-        {
-            let _guard = node.lock().await;
-            let mut row = node.view().row;
+        let record = act(caller, name, &node.id);
+        let (domain, known) = (self.0.clone(), node.clone());
+        nodes::undivided(async move {
+            let _guard = known.lock().await;
+            let mut row = known.view().row;
             amend(&mut row)?;
-            let record = act(caller, name, &node.id);
-            node.commit(&domain.store, row, Vec::new(), vec![record]).await.map_err(store)?;
+            known.commit(&domain.store, row, Vec::new(), vec![record]).await.map_err(store)?;
             // What judges the node may have changed.
-            node.call_for_refresh();
-        }
+            known.call_for_refresh();
+            Ok(())
+        })
+        .await?;
         tracing::info!(decision = name, caller = caller.name(), node = %node.id);
         self.state(&node).await
     }
@@ -561,7 +570,7 @@ impl proto::admin_server::Admin for AdminApi {
         let spki_sha256 = match asked.by {
             Some(By::NodeId(node_id)) => {
                 let state = self
-                    .amend(&caller, "node-admit", &node_id, |row| {
+                    .amend(&caller, "node-admit", &node_id, move |row| {
                         welcome.apply(row);
                         Ok(())
                     })

@@ -405,36 +405,45 @@ impl agent_server::Agent for AgentApi {
         let caller = caller_of(&request)?;
         let domain = &self.0;
         let node = self.node(request.get_ref().id.as_ref()).await?;
-        let _guard = node.lock().await;
-        let row = node.view().row;
-        let reason = Reason::NotAttested;
-        let changes = vec![
-            Change::VoidStanding { node: node.id.clone(), reason },
-            Change::DeleteNode { node_id: row.node_id, revision: row.revision },
-        ];
-        let record = act(&caller, "node-delete", &node.id);
-        domain.store.commit(changes, vec![record]).await.map_err(|error| refusal::store(&error))?;
-        node.fall(reason);
-        domain.nodes.forget(&node.id);
-        tracing::info!(decision = "node-delete", caller = caller.name(), node = %node.id);
-        Ok(Response::new(()))
+        let domain = domain.clone();
+        nodes::undivided(async move {
+            let _guard = node.lock().await;
+            let row = node.view().row;
+            let reason = Reason::NotAttested;
+            let changes = vec![
+                Change::VoidStanding { node: node.id.clone(), reason },
+                Change::DeleteNode { node_id: row.node_id, revision: row.revision },
+            ];
+            let record = act(&caller, "node-delete", &node.id);
+            let store = |error| refusal::store(&error);
+            domain.store.commit(changes, vec![record]).await.map_err(store)?;
+            node.fall(reason);
+            domain.nodes.forget(&node.id);
+            tracing::info!(decision = "node-delete", caller = caller.name(), node = %node.id);
+            Ok(Response::new(()))
+        })
+        .await
     }
 
     async fn ban_agent(&self, request: Request<BanAgentRequest>) -> Result<Response<()>, Status> {
         let caller = caller_of(&request)?;
         let domain = &self.0;
         let node = self.node(request.get_ref().id.as_ref()).await?;
-        let _guard = node.lock().await;
-        let row = NodeRow { banned: true, ..node.view().row };
-        let reason = Reason::Banned;
-        let void = Change::VoidStanding { node: node.id.clone(), reason };
-        let record = act(&caller, "node-ban", &node.id);
-        node.commit(&domain.store, row, vec![void], vec![record])
-            .await
-            .map_err(|error| refusal::store(&error))?;
-        node.fall(reason);
-        tracing::info!(decision = "node-ban", caller = caller.name(), node = %node.id);
-        Ok(Response::new(()))
+        let domain = domain.clone();
+        nodes::undivided(async move {
+            let _guard = node.lock().await;
+            let row = NodeRow { banned: true, ..node.view().row };
+            let reason = Reason::Banned;
+            let void = Change::VoidStanding { node: node.id.clone(), reason };
+            let record = act(&caller, "node-ban", &node.id);
+            node.commit(&domain.store, row, vec![void], vec![record])
+                .await
+                .map_err(|error| refusal::store(&error))?;
+            node.fall(reason);
+            tracing::info!(decision = "node-ban", caller = caller.name(), node = %node.id);
+            Ok(Response::new(()))
+        })
+        .await
     }
 
     type AttestAgentStream = ReceiverStream<Result<AttestAgentResponse, Status>>;
@@ -495,11 +504,16 @@ impl agent_server::Agent for AgentApi {
             return Err(Status::invalid_argument("`agent_version` has at most 64 bytes of text"));
         }
         if !version.is_empty() && node.with(|view| view.row.agent_version != version) {
-            let _guard = node.lock().await;
-            let row = NodeRow { agent_version: version, ..node.view().row };
-            node.commit(&domain.store, row, Vec::new(), Vec::new())
-                .await
-                .map_err(|error| refusal::store(&error))?;
+            domain.demand_signing_rate(&node, "PostStatus")?;
+            let domain = domain.clone();
+            nodes::undivided(async move {
+                let _guard = node.lock().await;
+                let row = NodeRow { agent_version: version, ..node.view().row };
+                node.commit(&domain.store, row, Vec::new(), Vec::new())
+                    .await
+                    .map_err(|error| refusal::store(&error))
+            })
+            .await?;
         }
         Ok(Response::new(PostStatusResponse {}))
     }
