@@ -34,6 +34,8 @@ use crate::server::nodes::Node;
 use crate::server::nodes::Nodes;
 use crate::server::refusal;
 use crate::server::registry::Registry;
+use crate::spiffe::SpiffeId;
+use crate::store::Flag;
 use crate::store::Store;
 
 /// Profiles of nodes kept in memory; the default one is kept apart.
@@ -142,6 +144,59 @@ impl Domain {
             Some(standing) if standing.is_fresh(self.clock.moment()) => Ok(standing),
             Some(standing) => {
                 refuse(Reason::StandingStale, &format!("ended {}", standing.expires_at()))
+            }
+        }
+    }
+
+    /// Whether a standing that was granted on still holds: asked right before each signature and
+    /// again before it is handed out, because evidence, bans and flags come in meanwhile.
+    /// `appraisal` is the one it must rest on, where only that one will do.
+    pub fn demand_still(
+        &self,
+        node: &Node,
+        appraisal: Option<&str>,
+        method: &str,
+    ) -> Result<(), Status> {
+        let now = self.clock.moment();
+        let fault = node.with(|view| {
+            if view.row.banned {
+                return Some((Reason::Banned, "banned meanwhile"));
+            }
+            match view.row.flag {
+                Some(Flag::CloneSuspected) => return Some((Reason::CloneSuspected, "held")),
+                Some(Flag::ClockRegression) => return Some((Reason::ClockRegression, "held")),
+                None => {}
+            }
+            let Some(standing) = &view.standing else {
+                return Some((Reason::StandingMissing, "ended meanwhile"));
+            };
+            if !standing.is_fresh(now) {
+                return Some((Reason::StandingStale, "ran out meanwhile"));
+            }
+            let other = appraisal.is_some_and(|id| id != standing.row().appraisal_id);
+            other.then_some((Reason::StandingMissing, "attested anew meanwhile"))
+        });
+        match fault {
+            None => Ok(()),
+            Some((reason, detail)) => {
+                Err(refusal::refuse(&node.id.to_string(), method, reason, detail))
+            }
+        }
+    }
+
+    /// The same for a workload's identity on this node, which may be denied by itself.
+    pub async fn demand_still_for(
+        &self,
+        node: &Node,
+        id: &SpiffeId,
+        method: &str,
+    ) -> Result<(), Status> {
+        self.demand_still(node, None, method)?;
+        let deny = self.registry.deny(&self.store).await;
+        match deny.map_err(|error| refusal::store(&error))?.denial(id, &node.id) {
+            None => Ok(()),
+            Some(_) => {
+                Err(refusal::refuse(&node.id.to_string(), method, Reason::Denied, &id.to_string()))
             }
         }
     }

@@ -167,8 +167,10 @@ impl Attestation {
             tracing::error!(node = caller, error = %error, cause, "no agent certificate");
             refusal::status(error.reason(), self.id.clone(), 5)
         };
+        let appraisal = Some(stood.standing.row().appraisal_id.as_str());
         let recorded = {
             let _guard = node.lock().await;
+            domain.demand_still(node, appraisal, "AttestAgent")?;
             let deny = domain.registry.deny(&domain.store).await.map_err(store)?;
             let grant = Grant::agent(&stood.standing, &deny, domain.clock.moment())
                 .map_err(|refused| refusal::grant(&caller, "AttestAgent", &refused))?;
@@ -185,11 +187,13 @@ impl Attestation {
             node.reload(&domain.store).await.map_err(store)?;
             recorded.into_iter().next().ok_or_else(|| Status::internal("a record is missing"))?
         };
-        domain
+        let svid = domain
             .authority
             .issue_x509(recorded, SIGNATURE_WITHIN)
             .await
-            .map_err(|error| unsigned(&error))
+            .map_err(|error| unsigned(&error))?;
+        domain.demand_still(node, appraisal, "AttestAgent")?;
+        Ok(svid)
     }
 }
 

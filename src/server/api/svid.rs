@@ -31,6 +31,8 @@ use crate::server::refusal;
 use crate::server::wire;
 use crate::spiffe::EntryId;
 use crate::spiffe::Instance;
+use crate::spiffe::X509Svid;
+use crate::store::Recorded;
 
 /// Items in one batch (SPIRE's agents begin with this many).
 const MAX_BATCH: usize = 500;
@@ -69,6 +71,23 @@ impl SvidApi {
             .authority
             .prepare_x509(grant, key, terms)
             .map_err(|error| unsigned(&caller, BATCH, &error))
+    }
+
+    /// The signature of one item. Those before it took their time: what is known of the node now
+    /// decides, and once more when the signature is there.
+    async fn issue(
+        &self,
+        node: &Node,
+        recorded: Recorded<PreparedX509>,
+        within: Duration,
+    ) -> Result<X509Svid, Status> {
+        let domain = &self.0;
+        let id = recorded.intent().id().clone();
+        domain.demand_still_for(node, &id, BATCH).await?;
+        let issued = domain.authority.issue_x509(recorded, within).await;
+        let svid = issued.map_err(|error| unsigned(&node.id.to_string(), BATCH, &error))?;
+        domain.demand_still_for(node, &id, BATCH).await?;
+        Ok(svid)
     }
 }
 
@@ -123,19 +142,18 @@ impl svid_server::Svid for SvidApi {
                     Some(recorded) => {
                         let within = end.saturating_sub(domain.clock.boot());
                         let seq = recorded.seq();
-                        let id = recorded.intent().id().to_string();
+                        let id = recorded.intent().id().clone();
                         let issued = if within.is_zero() {
                             let wait = "the device has more to sign than time, try again in 1 s";
                             Err(Status::unavailable(wait))
                         } else {
-                            let issued = domain.authority.issue_x509(recorded, within).await;
-                            issued.map_err(|error| unsigned(&caller, BATCH, &error))
+                            self.issue(&node, recorded, within).await
                         };
                         if let Ok(svid) = &issued {
                             tracing::info!(
                                 decision = "issued",
                                 kind = "x509",
-                                id,
+                                %id,
                                 node = caller,
                                 serial = %svid.serial,
                                 record = seq,
@@ -192,11 +210,14 @@ impl svid_server::Svid for SvidApi {
         let mut recorded = domain.store.record(vec![prepared]).await.map_err(store)?;
         let recorded = recorded.pop().ok_or_else(|| Status::internal("a record is missing"))?;
         let seq = recorded.seq();
+        let id = recorded.intent().id().clone();
+        domain.demand_still_for(&node, &id, JWT).await?;
         let svid = domain
             .authority
             .issue_jwt(recorded, within)
             .await
             .map_err(|error| unsigned(&caller, JWT, &error))?;
+        domain.demand_still_for(&node, &id, JWT).await?;
         tracing::info!(
             decision = "issued",
             kind = "jwt",
