@@ -46,6 +46,7 @@ use crate::server::domain::Source;
 use crate::server::nodes::Node;
 use crate::server::refusal;
 use crate::spiffe::SpiffeId;
+use crate::store::Admission;
 use crate::store::Blob;
 use crate::store::Change;
 use crate::store::Counters;
@@ -55,6 +56,9 @@ use crate::store::StoreError;
 
 /// A peer that was let in says hello within this time.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+
+/// The last word of an exchange waits so long for a peer who does not listen.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The stream that carries an exchange.
 #[tonic::async_trait]
@@ -101,6 +105,13 @@ pub struct Stood {
     pub warnings: Vec<Finding>,
 }
 
+/// An attestation that was counted by its address.
+pub struct Counted {
+    source: Source,
+    /// Until there is room again, where the address had used up its number.
+    wait: Option<Duration>,
+}
+
 /// Which row an attestation is about, before anything is proved.
 struct Candidate {
     /// As stored, or as an operator's word for a machine that nobody has seen makes it.
@@ -127,12 +138,13 @@ impl Exchange<'_> {
         line: &mut dyn Line,
         hello: Hello,
         channel: Channel,
+        counted: Counted,
     ) -> Result<Stood, End> {
         let domain = self.domain;
         let now = domain.clock.moment();
         let identified = Identified::attest(&domain.terms, hello, channel, now.wall)?;
         let candidate = self.candidate(&identified).await?;
-        self.demand_rate(&candidate)?;
+        self.demand_rate(&counted, candidate.row.as_ref())?;
         let mut random = SystemRandom::new();
         let (challenge, awaiting) = identified.challenge(
             candidate.row.as_ref(),
@@ -141,6 +153,7 @@ impl Exchange<'_> {
             domain.clock.moment(),
         )?;
         let collected = self.collect(line, challenge, awaiting).await?;
+        self.count_by_node(counted, candidate.row.as_ref())?;
 
         // The row as it is now: two exchanges of one node are judged one after the other.
         let id = self.spiffe_id(collected.node())?;
@@ -216,17 +229,49 @@ impl Exchange<'_> {
         Ok(Candidate { row, kin })
     }
 
-    fn demand_rate(&self, candidate: &Candidate) -> Result<(), Refused> {
-        let proved = candidate.row.as_ref().filter(|row| row.ak_name.is_some());
-        let source =
-            Source { address: self.address.ip(), node: proved.map(|row| row.node_id.clone()) };
+    /// Counts this attestation among those of its address; it stays there until the peer has
+    /// proved to be a node of ours.
+    pub fn count(&self) -> Counted {
+        let source = Source::Address(self.address.ip());
         let mut attesting = self.domain.attesting.lock().unwrap_or_else(PoisonError::into_inner);
-        attesting.take(source, self.domain.clock.boot()).map_err(|wait| {
-            let found = "more attestations than that";
-            let limit = self.domain.config.limits.attestations_per_minute;
-            let expected = format!("at most {limit} a minute from one source");
-            Refused::new(Reason::OverLimit, "source.rate", found, expected).retry_after(wait)
-        })
+        let wait = attesting.take(source.clone(), self.domain.clock.boot()).err();
+        Counted { source, wait }
+    }
+
+    /// Before anything costly: is this one still within its address's number? A known node's
+    /// certificate, shown where strangers used that up, is counted by itself.
+    fn demand_rate(&self, counted: &Counted, row: Option<&NodeRow>) -> Result<(), Refused> {
+        let Some(wait) = counted.wait else { return Ok(()) };
+        match row.filter(|row| row.ak_name.is_some()) {
+            Some(row) => self.take(Source::Claimed(self.address.ip(), row.node_id.clone())),
+            None => Err(self.over_rate(wait)),
+        }
+    }
+
+    /// The AK has answered: a node that an operator let in counts as its own source, and the
+    /// others behind its address (NAT) have their number back.
+    fn count_by_node(&self, counted: Counted, row: Option<&NodeRow>) -> Result<(), Refused> {
+        let Some(row) = row.filter(|row| row.admission == Admission::Admitted) else {
+            return Ok(());
+        };
+        if counted.wait.is_none() {
+            let attesting = self.domain.attesting.lock();
+            attesting.unwrap_or_else(PoisonError::into_inner).give_back(&counted.source);
+        }
+        self.take(Source::Node(row.node_id.clone()))
+    }
+
+    fn take(&self, source: Source) -> Result<(), Refused> {
+        let mut attesting = self.domain.attesting.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = attesting.take(source, self.domain.clock.boot());
+        taken.map_err(|wait| self.over_rate(wait))
+    }
+
+    fn over_rate(&self, wait: Duration) -> Refused {
+        let found = "more attestations than that";
+        let limit = self.domain.config.limits.attestations_per_minute;
+        let expected = format!("at most {limit} a minute from one source");
+        Refused::new(Reason::OverLimit, "source.rate", found, expected).retry_after(wait)
     }
 
     /// Sends the challenge and takes the answers until everything is there or time is up.
@@ -239,8 +284,12 @@ impl Exchange<'_> {
         let clock = &self.domain.clock;
         let mut message = challenge;
         loop {
-            if !line.send(message).await {
-                return Err(End::Gone);
+            let left = awaiting.deadline().saturating_sub(clock.boot());
+            // A peer who does not read must not hold his place.
+            match tokio::time::timeout(left, line.send(message)).await {
+                Ok(true) => {}
+                Ok(false) => return Err(End::Gone),
+                Err(_) => return Err(awaiting.expire(clock.moment()).into()),
             }
             let left = awaiting.deadline().saturating_sub(clock.boot());
             let Ok(received) = tokio::time::timeout(left, line.receive()).await else {

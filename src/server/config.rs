@@ -99,8 +99,10 @@ pub enum Admit {
 /// Bounds that keep one peer from using up the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Attestations and refreshes under way at once.
+    /// Attestations under way at once; and as many refreshes, which are counted apart.
     pub attestations: usize,
+    /// … of them from one address.
+    pub attestations_per_source: usize,
     /// Attestations of one source in a minute, and as many at once after a rest.
     pub attestations_per_minute: u32,
     /// Signatures of one node in a second.
@@ -212,6 +214,7 @@ struct NodesSyntax {
 #[serde(deny_unknown_fields, default)]
 struct LimitsSyntax {
     attestations: usize,
+    attestations_per_source: usize,
     attestations_per_minute: u32,
     signatures_per_second: u32,
     connections: usize,
@@ -237,6 +240,7 @@ impl Default for LimitsSyntax {
     fn default() -> Self {
         Self {
             attestations: 256,
+            attestations_per_source: 16,
             attestations_per_minute: 60,
             signatures_per_second: 500,
             connections: 8_192,
@@ -350,6 +354,12 @@ impl LimitsSyntax {
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         bounded("limits.attestations", wide(self.attestations), 4_096, "1 to 4096")?;
         bounded(
+            "limits.attestations_per_source",
+            wide(self.attestations_per_source),
+            4_096,
+            "1 to 4096",
+        )?;
+        bounded(
             "limits.attestations_per_minute",
             self.attestations_per_minute.into(),
             60_000,
@@ -364,6 +374,7 @@ impl LimitsSyntax {
         bounded("limits.connections", wide(self.connections), 65_536, "1 to 65536")?;
         Ok(Limits {
             attestations: self.attestations,
+            attestations_per_source: self.attestations_per_source,
             attestations_per_minute: self.attestations_per_minute,
             signatures_per_second: self.signatures_per_second,
             connections: self.connections,
@@ -527,6 +538,8 @@ profile = "profile.toml"
         let table = |table: &str| refused(&format!("{SERVER}{table}\n"));
         assert!(table("[svid]\njwt_ttl = \"2d\"").contains("svid.jwt_ttl"));
         assert!(table("[limits]\nattestations = 0").contains("limits.attestations"));
+        let none = "[limits]\nattestations_per_source = 0";
+        assert!(table(none).contains("limits.attestations_per_source"));
         assert!(table("[log]\nlevel = \"loud\"").contains("level"));
         assert!(table("admit = []").contains("nodes.admit"));
         assert!(refused(&SERVER.replace("example.org", "Example.org")).contains("trust_domain"));

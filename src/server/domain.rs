@@ -13,7 +13,6 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use assay_evidence::reason::Reason;
-use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tonic::Status;
 
@@ -30,6 +29,7 @@ use crate::server::config::Admit;
 use crate::server::config::Config;
 use crate::server::config::ConfigError;
 use crate::server::limit::Limit;
+use crate::server::limit::Places;
 use crate::server::nodes::Node;
 use crate::server::nodes::Nodes;
 use crate::server::refusal;
@@ -42,6 +42,8 @@ use crate::store::Store;
 const MAX_PROFILES: usize = 1_024;
 /// Refreshes of one node: the shortest `refresh_every` is a second, and some are asked for.
 pub const REFRESHES_PER_MINUTE: u32 = 120;
+/// Refreshes that one node may have under way.
+const REFRESHES_OF_ONE: usize = 4;
 /// Refusals of strangers that are recorded: they must not fill the disk.
 const STRANGERS_PER_MINUTE: u32 = 600;
 
@@ -56,8 +58,10 @@ pub struct Domain {
     pub terms: Terms,
     /// Held while a node that nobody knows yet gets its row.
     pub newcomers: tokio::sync::Mutex<()>,
-    /// Exchanges under way.
-    pub exchanges: Arc<Semaphore>,
+    /// Attestations under way: whoever attests is a stranger, known by his address alone.
+    pub attestations: Places<IpAddr>,
+    /// Refreshes under way, which strangers take no place of.
+    pub refreshes: Places<String>,
     pub attesting: Mutex<Limit<Source>>,
     /// By node id.
     pub refreshing: Mutex<Limit<String>>,
@@ -68,20 +72,27 @@ pub struct Domain {
     drain: watch::Sender<bool>,
 }
 
-/// Who is counted when attestations are limited. A node that has proved itself counts apart from
-/// the others behind its address; it stays tied to the address, so that a stranger who shows its
-/// certificate elsewhere uses up nothing of it.
+/// Who is counted when attestations are limited.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Source {
-    pub address: IpAddr,
-    pub node: Option<String>,
+pub enum Source {
+    /// Everybody behind an address who has not proved to be a node of ours.
+    Address(IpAddr),
+    /// Who shows the certificate of a known node from an address where strangers used up theirs:
+    /// they cannot lock it out, and its copied certificate is worth nothing elsewhere.
+    Claimed(IpAddr, String),
+    /// A node that has proved itself.
+    Node(String),
 }
 
 impl Domain {
     pub fn new(config: Config, clock: Clock, store: Store, authority: Authority) -> Self {
         let minute = Duration::from_secs(60);
         Self {
-            exchanges: Arc::new(Semaphore::new(config.limits.attestations)),
+            attestations: Places::new(
+                config.limits.attestations,
+                config.limits.attestations_per_source,
+            ),
+            refreshes: Places::new(config.limits.attestations, REFRESHES_OF_ONE),
             attesting: Mutex::new(Limit::new(config.limits.attestations_per_minute, minute)),
             refreshing: Mutex::new(Limit::new(REFRESHES_PER_MINUTE, minute)),
             signing: Mutex::new(Limit::new(

@@ -1,5 +1,6 @@
 //! SPIRE's Agent service: how an agent comes, and how operators see, evict and ban it.
 
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,6 @@ use assay_proto::spire::api::server::agent::v1::*;
 use assay_proto::spire::api::types;
 use assay_proto::spire::api::types::permission_denied_details::Reason as SpireReason;
 use prost::Message;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
@@ -42,6 +42,7 @@ use crate::server::domain::Domain;
 use crate::server::gate::agent_of;
 use crate::server::gate::caller_of;
 use crate::server::gate::connection_of;
+use crate::server::limit::Place;
 use crate::server::nodes;
 use crate::server::nodes::Node;
 use crate::server::refusal;
@@ -97,7 +98,7 @@ struct Attestation {
     id: String,
     address: SocketAddr,
     exporter: [u8; 32],
-    _place: OwnedSemaphorePermit,
+    _place: Place<IpAddr>,
 }
 
 impl Attestation {
@@ -124,7 +125,7 @@ impl Attestation {
             },
         };
         // An agent that went away meanwhile attests again.
-        let _ = line.answers.send(answer).await;
+        let _ = tokio::time::timeout(attest::ANSWER_WITHIN, line.answers.send(answer)).await;
     }
 
     async fn attest(
@@ -132,13 +133,15 @@ impl Attestation {
         exchange: &Exchange<'_>,
         line: &mut AttestLine,
     ) -> Result<X509Svid, End> {
+        // Counted before it has said a word: who fails early or stays silent has had his try.
+        let counted = exchange.count();
         let (hello, csr) = first(&mut line.asked).await?;
         let key = SubjectKey::from_csr(&csr).map_err(|error| {
             Refused::new(error.reason(), "csr", error, "a request signed by its own key")
         })?;
         let channel =
             Channel { exporter: Some(self.exporter), svid_spki: Some(key.spki_der().to_vec()) };
-        let stood = exchange.attest(line, hello, channel).await?;
+        let stood = exchange.attest(line, hello, channel, counted).await?;
         let svid = self.issue(&stood, key).await.map_err(End::Failed)?;
         let standing = stood.standing.row();
         tracing::info!(
@@ -459,7 +462,7 @@ impl agent_server::Agent for AgentApi {
         let domain = self.0.clone();
         let connection = connection_of(&request)?;
         let id = refusal::correlation_id()?;
-        let Ok(place) = domain.exchanges.clone().try_acquire_owned() else {
+        let Some(place) = domain.attestations.enter(connection.address.ip()) else {
             return Err(refusal::status(Reason::OverLimit, id, 5));
         };
         let attestation = Attestation {

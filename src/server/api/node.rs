@@ -103,7 +103,7 @@ impl node_server::Node for NodeApi {
         let node = agent_of(&request)?;
         let connection = connection_of(&request)?;
         let id = refusal::correlation_id()?;
-        let Ok(place) = self.0.exchanges.clone().try_acquire_owned() else {
+        let Some(place) = self.0.refreshes.enter(node.id.to_string()) else {
             return Err(refusal::status(Reason::OverLimit, id, 5));
         };
         let (answers, receiver) = mpsc::channel(2);
@@ -124,7 +124,7 @@ impl node_server::Node for NodeApi {
                 },
             };
             // An agent that went away meanwhile asks again.
-            let _ = line.answers.send(answer).await;
+            let _ = tokio::time::timeout(attest::ANSWER_WITHIN, line.answers.send(answer)).await;
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
