@@ -34,7 +34,6 @@ use crate::exchange::NodeId;
 use crate::exchange::Refused;
 use crate::exchange::Step;
 use crate::exchange::Verified;
-use crate::policy::RefusalDetail;
 use crate::records;
 use crate::records::Actor;
 use crate::records::Data;
@@ -42,7 +41,9 @@ use crate::records::Draft;
 use crate::records::Ref;
 use crate::server::domain::Domain;
 use crate::server::domain::REFRESHES_PER_MINUTE;
+use crate::server::domain::RecordOfStranger;
 use crate::server::domain::Source;
+use crate::server::domain::strangers_unrecorded;
 use crate::server::nodes::Node;
 use crate::server::refusal;
 use crate::spiffe::SpiffeId;
@@ -565,20 +566,33 @@ impl Exchange<'_> {
             Some(id) => domain.nodes.node(&domain.store, id).await?,
             None => None,
         };
-        // Only a peer that proved itself is told findings; whoever it names, another is a stranger.
-        let proved = !refused.told(&self.id, RefusalDetail::Claims).findings.is_empty();
-        if !proved && !domain.may_record_stranger() {
-            return Ok(());
-        }
-        let subject = match &id {
-            Some(id) => records::Subject::Id(id.clone()),
-            None => records::Subject::TrustDomain,
+        // Anybody who has a copy of a certificate can be refused in its name. What was proved is
+        // bounded by what nodes do; a hold and a new machine each come once.
+        let once = refused.flag().is_some() || (refused.pending().is_some() && node.is_none());
+        let recording = match refused.proved() || once {
+            true => RecordOfStranger::Whole,
+            false => domain.record_of_stranger(),
         };
-        let draft = Draft {
+        let about = |subject, findings| Draft {
             subject,
             actor: Actor::Address(self.address),
             refs: vec![Ref::Standing(self.id.clone())],
-            data: Data::Result(records::Outcome::refused(refused.findings().to_vec())),
+            data: Data::Result(records::Outcome::refused(findings)),
+        };
+        let draft = match recording {
+            RecordOfStranger::Whole => {
+                let subject = match &id {
+                    Some(id) => records::Subject::Id(id.clone()),
+                    None => records::Subject::TrustDomain,
+                };
+                about(subject, refused.findings().to_vec())
+            }
+            RecordOfStranger::Summary => {
+                let draft = about(records::Subject::TrustDomain, vec![strangers_unrecorded()]);
+                domain.store.commit(Vec::new(), vec![draft]).await?;
+                return Ok(());
+            }
+            RecordOfStranger::None => return Ok(()),
         };
         match (node, refused.flag(), refused.pending()) {
             (Some(node), Some(flag), _) => {

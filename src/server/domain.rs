@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use assay_evidence::reason::Finding;
 use assay_evidence::reason::Reason;
 use tokio::sync::watch;
 use tonic::Status;
@@ -46,6 +47,8 @@ pub const REFRESHES_PER_MINUTE: u32 = 120;
 const REFRESHES_OF_ONE: usize = 4;
 /// Refusals of strangers that are recorded: they must not fill the disk.
 const STRANGERS_PER_MINUTE: u32 = 600;
+const STRANGERS_PER_DAY: u32 = 10_000;
+const DAY: Duration = Duration::from_secs(86_400);
 
 pub struct Domain {
     pub config: Config,
@@ -67,9 +70,58 @@ pub struct Domain {
     pub refreshing: Mutex<Limit<String>>,
     /// By the node's SPIFFE ID.
     pub signing: Mutex<Limit<String>>,
-    strangers: Mutex<Limit<()>>,
+    strangers: Mutex<Strangers>,
     profiles: Mutex<BTreeMap<String, Arc<Profile>>>,
     drain: watch::Sender<bool>,
+}
+
+/// What becomes of a refusal that anybody can bring about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordOfStranger {
+    Whole,
+    /// The day's number is used up: one record says so.
+    Summary,
+    None,
+}
+
+/// The refusals of strangers that were recorded since `day` began.
+#[derive(Debug)]
+struct Strangers {
+    minute: Limit<()>,
+    day: Duration,
+    recorded: u32,
+}
+
+impl Strangers {
+    fn new(now: Duration) -> Self {
+        let minute = Limit::new(STRANGERS_PER_MINUTE, Duration::from_secs(60));
+        Self { minute, day: now, recorded: 0 }
+    }
+
+    fn next(&mut self, now: Duration) -> RecordOfStranger {
+        if now.saturating_sub(self.day) >= DAY {
+            (self.day, self.recorded) = (now, 0);
+        }
+        if self.recorded > STRANGERS_PER_DAY || self.minute.take((), now).is_err() {
+            return RecordOfStranger::None;
+        }
+        self.recorded += 1;
+        match self.recorded > STRANGERS_PER_DAY {
+            true => RecordOfStranger::Summary,
+            false => RecordOfStranger::Whole,
+        }
+    }
+}
+
+/// The finding of the record that stands for those that are not written.
+pub fn strangers_unrecorded() -> Finding {
+    Finding::new(
+        Reason::OverLimit,
+        "strangers.recorded",
+        format!("more than {STRANGERS_PER_DAY} refusals of strangers"),
+        format!("at most {STRANGERS_PER_DAY} recorded a day, all in the log"),
+        "attestation exchange",
+    )
 }
 
 /// Who is counted when attestations are limited.
@@ -103,7 +155,7 @@ impl Domain {
             drain: watch::Sender::new(false),
             registry: Registry::default(),
             nodes: Nodes::default(),
-            strangers: Mutex::new(Limit::new(STRANGERS_PER_MINUTE, minute)),
+            strangers: Mutex::new(Strangers::new(clock.boot())),
             newcomers: tokio::sync::Mutex::new(()),
             terms: Terms {
                 trust_domain: config.trust_domain.clone(),
@@ -221,10 +273,11 @@ impl Domain {
         })
     }
 
-    /// Whether one more refusal of somebody unknown is written down; the log has them all.
-    pub fn may_record_stranger(&self) -> bool {
+    /// Whether one more refusal of somebody who proved nothing is written down; the log has them
+    /// all.
+    pub fn record_of_stranger(&self) -> RecordOfStranger {
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        strangers.take((), self.clock.boot()).is_ok()
+        strangers.next(self.clock.boot())
     }
 
     /// From now on: no new connections, health says so, watching agents are told.
@@ -238,5 +291,35 @@ impl Domain {
 
     pub fn drain_signal(&self) -> watch::Receiver<bool> {
         self.drain.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_of_strangers_ends_in_one_record_and_the_next_begins_anew() {
+        let mut strangers = Strangers::new(Duration::ZERO);
+        let mut now = Duration::ZERO;
+        for _ in 0..STRANGERS_PER_DAY {
+            now += Duration::from_millis(100);
+            assert_eq!(strangers.next(now), RecordOfStranger::Whole);
+        }
+        now += Duration::from_secs(1);
+        assert_eq!(strangers.next(now), RecordOfStranger::Summary);
+        for _ in 0..3 {
+            now += Duration::from_secs(1);
+            assert_eq!(strangers.next(now), RecordOfStranger::None);
+        }
+        assert_eq!(strangers.next(DAY), RecordOfStranger::Whole);
+    }
+
+    #[test]
+    fn a_burst_of_strangers_is_recorded_up_to_a_minutes_number() {
+        let mut strangers = Strangers::new(Duration::ZERO);
+        let whole = (0..2 * STRANGERS_PER_MINUTE)
+            .filter(|_| strangers.next(Duration::ZERO) == RecordOfStranger::Whole);
+        assert_eq!(whole.count(), usize::try_from(STRANGERS_PER_MINUTE).unwrap_or_default());
     }
 }
