@@ -160,7 +160,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         identity::export(path, &bundle).context("the bundle cannot be exported")?;
     }
     let listen = config.listen;
-    let limits = AcceptLimits { connections: config.limits.connections, ..AcceptLimits::default() };
+    let limits = AcceptLimits::of(config.limits.connections);
     let domain = Arc::new(Domain::new(config, clock.clone(), store, authority));
     let (own, renewal) = identity::open(domain.clone()).await?;
     let tls = crate::tls::server_config(&trust, &own)?;

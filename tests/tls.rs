@@ -418,6 +418,38 @@ async fn one_source_cannot_take_all_handshakes() {
 }
 
 #[tokio::test]
+async fn strangers_of_one_source_have_a_share_and_an_end_and_peers_have_neither() {
+    let authority = Authority::new("spiffe://example.org");
+    let limits = AcceptLimits {
+        strangers_per_source: 2,
+        stranger: Duration::from_millis(1_500),
+        ..AcceptLimits::default()
+    };
+    let identity = authority.identity(&[SERVER], as_is);
+    let (address, _seen) = serve(&authority.trust(), identity, limits).await;
+    let server = Server::of(&authority.trust());
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let connection = tls::connect(&address.to_string(), &server, None, SOON).await.unwrap();
+        let mut client = HealthClient::new(connection.channel.clone());
+        client.check(HealthCheckRequest::default()).await.unwrap();
+        held.push((connection, client));
+    }
+    assert!(call(address, &authority.trust(), None).await.is_err());
+    let agent = authority.identity(&[AGENT], as_is);
+    let peer = tls::connect(&address.to_string(), &server, Some(&agent), SOON).await.unwrap();
+    let mut peer_client = HealthClient::new(peer.channel.clone());
+    peer_client.check(HealthCheckRequest::default()).await.unwrap();
+
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for (_, client) in &mut held {
+        assert!(client.check(HealthCheckRequest::default()).await.is_err());
+    }
+    peer_client.check(HealthCheckRequest::default()).await.unwrap();
+    call(address, &authority.trust(), None).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_channel_never_connects_a_second_time() {
     let authority = Authority::new("spiffe://example.org");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -48,6 +49,10 @@ pub struct AcceptLimits {
     pub handshakes_per_source: usize,
     /// Open connections at a time, handshakes included.
     pub connections: usize,
+    /// … of them from one address without a certificate.
+    pub strangers_per_source: usize,
+    /// After this a connection without a certificate is closed.
+    pub stranger: Duration,
 }
 
 /// What a server knows of the connection that a call came over.
@@ -65,6 +70,8 @@ pub struct ConnectInfo {
 pub struct Accepted {
     stream: TlsStream<TcpStream>,
     info: ConnectInfo,
+    /// Of a peer without a certificate: its ticket, and when it has to go.
+    stranger: Option<(SourceTicket, Pin<Box<Sleep>>)>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -83,7 +90,17 @@ impl Default for AcceptLimits {
             handshakes: 512,
             handshakes_per_source: 128,
             connections: 16_384,
+            strangers_per_source: 16_384 / STRANGERS_SHARE,
+            stranger: STRANGER,
         }
+    }
+}
+
+impl AcceptLimits {
+    /// The default limits around this many open connections.
+    pub fn of(connections: usize) -> Self {
+        let strangers_per_source = (connections / STRANGERS_SHARE).max(1);
+        Self { connections, strangers_per_source, ..Self::default() }
     }
 }
 
@@ -102,6 +119,7 @@ impl Acceptor {
             clock,
             places: Arc::new(Semaphore::new(limits.connections)),
             sources: Sources::default(),
+            strangers: Sources::default(),
             limits,
             sender,
         };
@@ -133,7 +151,10 @@ struct Desk {
     acceptor: TlsAcceptor,
     clock: Clock,
     places: Arc<Semaphore>,
+    /// Handshakes under way.
     sources: Sources,
+    /// Connections without a certificate.
+    strangers: Sources,
     limits: AcceptLimits,
     sender: mpsc::Sender<io::Result<Accepted>>,
 }
@@ -179,6 +200,8 @@ impl Desk {
         let clock = self.clock.clone();
         let within = self.limits.handshake;
         let sender = self.sender.clone();
+        let strangers = self.strangers.clone();
+        let (of_one, stay) = (self.limits.strangers_per_source, self.limits.stranger);
         async move {
             let finished = timeout(within, async {
                 stream.set_nodelay(true)?;
@@ -191,7 +214,16 @@ impl Desk {
             drop(ticket);
             let accepted = result.and_then(|stream| {
                 let info = info(&stream, address, clock.moment())?;
-                Ok(Accepted { stream, info, _place: place })
+                let stranger = match &info.peer {
+                    Some(_) => None,
+                    None => {
+                        let ticket = strangers.enter(address.ip(), of_one).ok_or_else(|| {
+                            io::Error::other("more connections of strangers than one address has")
+                        })?;
+                        Some((ticket, Box::pin(tokio::time::sleep(stay))))
+                    }
+                };
+                Ok(Accepted { stream, info, stranger, _place: place })
             });
             match accepted {
                 Ok(accepted) => {
@@ -229,7 +261,7 @@ fn info(
     Ok(ConnectInfo { peer: peer.map(Arc::new), exporter, address, opened })
 }
 
-/// Handshakes under way from each address.
+/// What is under way from each address.
 #[derive(Clone, Default)]
 struct Sources(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
@@ -286,6 +318,11 @@ impl AsyncRead for Accepted {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some((_, end)) = &mut self.stranger
+            && end.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -322,4 +359,8 @@ impl AsyncWrite for Accepted {
 
 /// Finished connections that wait for the server to take them.
 const QUEUE: usize = 64;
+/// One address may hold one part in so many of all connections without a certificate.
+const STRANGERS_SHARE: usize = 8;
+/// Longer than the longest exchange.
+const STRANGER: Duration = Duration::from_secs(600);
 const BREATH: Duration = Duration::from_millis(100);
