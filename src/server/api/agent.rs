@@ -416,6 +416,12 @@ impl agent_server::Agent for AgentApi {
         nodes::undivided(async move {
             let _guard = node.lock().await;
             let row = node.view().row;
+            // A deleted node may come again: whoever was kept out must not get in that way.
+            let held = row.banned || row.flag.is_some();
+            if held && !matches!(caller, Caller::Local { .. }) {
+                let fault = "the node is banned or held: only the private socket deletes it";
+                return Err(Status::failed_precondition(fault));
+            }
             let reason = Reason::NotAttested;
             let changes = vec![
                 Change::VoidStanding { node: node.id.clone(), reason },
