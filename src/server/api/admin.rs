@@ -2,6 +2,7 @@
 //!
 //! What changes something here is recorded under the uid and pid of the socket's peer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use assay_evidence::binding::Face;
@@ -11,10 +12,6 @@ use assay_evidence::time::Time;
 use assay_proto::assay::v1 as proto;
 use assay_proto::attestation;
 use assay_tpm::endorsement;
-use assay_tpm::endorsement::TpmClass;
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::Error as WordError;
 use serde_json::Value;
 use tonic::Request;
 use tonic::Response;
@@ -24,7 +21,8 @@ use crate::records::Draft;
 use crate::records::Record;
 use crate::records::Ref;
 use crate::records::RefKind;
-use crate::server::api::agent::act;
+use crate::server::api::agent::act_with;
+use crate::server::api::agent::spoken;
 use crate::server::authorization::Caller;
 use crate::server::config::Custody;
 use crate::server::domain::Domain;
@@ -70,11 +68,10 @@ fn store(error: StoreError) -> Status {
 /// What an operator says of a node.
 struct Welcome {
     owner: String,
-    labels: std::collections::BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
     faces: Vec<Face>,
     profile: Option<String>,
     no_sha1: bool,
-    class: Option<TpmClass>,
 }
 
 impl Welcome {
@@ -103,23 +100,35 @@ impl Welcome {
         if faces.is_empty() {
             faces.push(Face::Native);
         }
-        let class = match asked.tpm_class.as_str() {
-            "" => None,
-            word => match TpmClass::deserialize(word.into_deserializer()) {
-                Ok(class) => Some(class),
-                Err::<_, WordError>(_) => {
-                    return invalid(format!("no such class of TPM: `{word}`"));
-                }
-            },
-        };
+        if !asked.tpm_class.is_empty() {
+            // A class is said by the root that an EK chains to, and without such a root no EK is
+            // enrolled: an operator's word would change nothing, and must not seem to.
+            return invalid(format!(
+                "`tpm_class`: `{}` cannot be asserted; the class comes from the configured EK \
+                 root, and an EK without one cannot be enrolled yet",
+                asked.tpm_class
+            ));
+        }
         Ok(Self {
             owner: asked.owner.clone(),
             labels: asked.labels.clone().into_iter().collect(),
             faces,
             profile,
             no_sha1: asked.no_sha1,
-            class,
         })
+    }
+
+    /// What was said, for the record.
+    fn arguments(&self) -> BTreeMap<String, String> {
+        let faces: Vec<&str> = self.faces.iter().map(|face| face.as_str()).collect();
+        let labels = serde_json::to_string(&self.labels).unwrap_or_default();
+        BTreeMap::from([
+            ("owner".to_owned(), spoken(self.owner.clone())),
+            ("labels".to_owned(), spoken(labels)),
+            ("faces".to_owned(), faces.join(" ")),
+            ("profile".to_owned(), spoken(self.profile.clone().unwrap_or_default())),
+            ("no_sha1".to_owned(), self.no_sha1.to_string()),
+        ])
     }
 
     fn apply(self, row: &mut NodeRow) {
@@ -129,10 +138,6 @@ impl Welcome {
         row.faces = self.faces;
         row.profile = self.profile;
         row.no_sha1 = self.no_sha1;
-        if row.ek_root.is_none() && self.class.is_some() {
-            row.class = self.class;
-            row.class_asserted = true;
-        }
     }
 }
 
@@ -163,10 +168,11 @@ impl AdminApi {
             faces: welcome.faces.clone(),
             profile: welcome.profile.clone(),
             no_sha1: welcome.no_sha1,
-            class: welcome.class,
+            class: None,
             admitted_at: domain.clock.now(),
         };
-        let arguments = [("ek_sha256".to_owned(), hex::encode(spki_sha256))].into();
+        let mut arguments = welcome.arguments();
+        arguments.insert("ek_sha256".to_owned(), hex::encode(spki_sha256));
         let record = Draft {
             subject: crate::records::Subject::TrustDomain,
             actor: caller.actor(),
@@ -202,10 +208,11 @@ impl AdminApi {
         caller: &Caller,
         name: &'static str,
         node_id: &str,
+        said: BTreeMap<String, String>,
         amend: impl FnOnce(&mut NodeRow) -> Result<(), Status> + Send + 'static,
     ) -> Result<proto::NodeState, Status> {
         let node = self.node(node_id).await?;
-        let record = act(caller, name, &node.id);
+        let record = act_with(caller, name, &node.id, said);
         let (domain, known) = (self.0.clone(), node.clone());
         nodes::undivided(async move {
             let _guard = known.lock().await;
@@ -570,7 +577,7 @@ impl proto::admin_server::Admin for AdminApi {
         let spki_sha256 = match asked.by {
             Some(By::NodeId(node_id)) => {
                 let state = self
-                    .amend(&caller, "node-admit", &node_id, move |row| {
+                    .amend(&caller, "node-admit", &node_id, welcome.arguments(), move |row| {
                         welcome.apply(row);
                         Ok(())
                     })
@@ -604,7 +611,7 @@ impl proto::admin_server::Admin for AdminApi {
     ) -> Result<Response<proto::NodeState>, Status> {
         let caller = caller_of(&request)?;
         let node_id = request.into_inner().node_id;
-        let state = self.amend(&caller, "node-release", &node_id, |row| {
+        let state = self.amend(&caller, "node-release", &node_id, BTreeMap::new(), |row| {
             if row.flag != Some(Flag::CloneSuspected) {
                 return Err(Status::failed_precondition("the node is not `clone-suspected`"));
             }
@@ -622,7 +629,7 @@ impl proto::admin_server::Admin for AdminApi {
     ) -> Result<Response<proto::NodeState>, Status> {
         let caller = caller_of(&request)?;
         let node_id = request.into_inner().node_id;
-        let state = self.amend(&caller, "node-reset-counters", &node_id, |row| {
+        let state = self.amend(&caller, "node-reset-counters", &node_id, BTreeMap::new(), |row| {
             if row.flag == Some(Flag::CloneSuspected) {
                 let fault = "the node is `clone-suspected`: release it first";
                 return Err(Status::failed_precondition(fault));

@@ -1,11 +1,13 @@
 //! SPIRE's Agent service: how an agent comes, and how operators see, evict and ban it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use assay_evidence::binding::Purpose;
+use assay_evidence::crypto;
 use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use assay_proto::attestation as exchange_wire;
@@ -59,6 +61,9 @@ const PAGE: usize = 1_000;
 /// What the device may take for an agent's certificate.
 const SIGNATURE_WITHIN: Duration = Duration::from_secs(30);
 const MAX_VERSION: usize = 64;
+/// A record has room for a few arguments of this length.
+const MAX_ARGUMENT: usize = 8 * 1_024;
+const BEGINNING: usize = 256;
 
 #[derive(Clone)]
 pub struct AgentApi(pub Arc<Domain>);
@@ -301,13 +306,33 @@ impl AgentApi {
 
 /// An administrative act on a node.
 pub fn act(caller: &Caller, act: &'static str, node: &SpiffeId) -> Draft {
-    let arguments = [("node".to_owned(), node.to_string())].into();
+    act_with(caller, act, node, BTreeMap::new())
+}
+
+/// The same with what was said of the node.
+pub fn act_with(
+    caller: &Caller,
+    act: &'static str,
+    node: &SpiffeId,
+    mut arguments: BTreeMap<String, String>,
+) -> Draft {
+    arguments.insert("node".to_owned(), node.to_string());
     Draft {
         subject: Subject::Id(node.clone()),
         actor: caller.actor(),
         refs: Vec::new(),
         data: Data::Admin(Admin { act, arguments }),
     }
+}
+
+/// An argument of a record: as it is, or where it is too long by its hash and its beginning.
+pub fn spoken(text: String) -> String {
+    if text.len() <= MAX_ARGUMENT {
+        return text;
+    }
+    let beginning: String = text.chars().take(BEGINNING).collect();
+    let digest = hex::encode(crypto::sha256(text.as_bytes()));
+    format!("{} bytes, sha256 {digest}, beginning {beginning}", text.len())
 }
 
 #[derive(Default)]

@@ -21,6 +21,7 @@ use crate::records::Data;
 use crate::records::Draft;
 use crate::records::Ref;
 use crate::records::Subject;
+use crate::server::api::agent::spoken;
 use crate::server::authorization::Caller;
 use crate::server::domain::Domain;
 use crate::server::gate::agent_of;
@@ -31,6 +32,7 @@ use crate::server::wire;
 use crate::server::wire::SelectorFilter;
 use crate::spiffe::Entry as Registered;
 use crate::spiffe::EntryId;
+use crate::spiffe::Instance;
 use crate::spiffe::SpiffeId;
 use crate::store::Change;
 use crate::store::StoreError;
@@ -381,11 +383,27 @@ async fn sync(
 }
 
 fn record(caller: &Caller, act: &'static str, entry: &Registered) -> Draft {
+    let selectors: Vec<String> = entry.selectors().iter().map(ToString::to_string).collect();
+    let json = |list: &[String]| spoken(serde_json::to_string(list).unwrap_or_default());
+    let instance = match entry.instance() {
+        Instance::Shared => "shared",
+        Instance::Process => "process",
+    };
     let arguments = [
         ("entry", entry.id().to_string()),
         ("spiffe_id", entry.spiffe_id().to_string()),
         ("parent_id", entry.parent_id().to_string()),
+        ("selectors", json(&selectors)),
+        ("x509_svid_ttl_s", entry.x509_svid_ttl().as_secs().to_string()),
+        ("jwt_svid_ttl_s", entry.jwt_svid_ttl().as_secs().to_string()),
+        ("dns_names", json(entry.dns_names())),
+        ("instance", instance.to_owned()),
+        ("expires_at", entry.expires_at().map(|at| at.to_string()).unwrap_or_default()),
+        ("hint", spoken(entry.hint().to_owned())),
         ("admin", entry.admin().to_string()),
+        ("downstream", entry.downstream().to_string()),
+        ("admit_unattested", entry.admit_unattested().to_string()),
+        ("jwt_include_jti", entry.jwt_include_jti().to_string()),
     ];
     Draft {
         subject: Subject::Id(entry.spiffe_id().clone()),
