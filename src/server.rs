@@ -66,6 +66,9 @@ use crate::tls::Trust;
 
 /// What one frame of the exchange needs around it in SPIRE's messages.
 const AROUND_FRAME: usize = 64 * 1_024;
+/// A message that asks for signatures: a full batch of requests with RSA-2048 keys, about 0.8 KiB
+/// each, and some room.
+const MAX_SIGNING: usize = 512 * 1_024;
 /// Calls open at once on one connection.
 const STREAMS: u32 = 256;
 /// A connection whose peer does not answer a ping is closed.
@@ -267,10 +270,11 @@ fn routes(domain: &Arc<Domain>) -> Routes {
     let frame = exchange::MAX_FRAME + AROUND_FRAME;
     let agent = AgentServer::new(api::agent::AgentApi(domain.clone()));
     let node = NodeServer::new(api::node::NodeApi(domain.clone()));
+    let svid = SvidServer::new(api::svid::SvidApi(domain.clone()));
     Routes::new(agent.max_decoding_message_size(frame))
         .add_service(node.max_decoding_message_size(frame))
         .add_service(EntryServer::new(api::entry::EntryApi(domain.clone())))
-        .add_service(SvidServer::new(api::svid::SvidApi(domain.clone())))
+        .add_service(svid.max_decoding_message_size(MAX_SIGNING))
         .add_service(BundleServer::new(api::bundle::BundleApi(domain.clone())))
         .add_service(AdminServer::new(api::admin::AdminApi(domain.clone())))
         .add_service(HealthServer::new(api::health::HealthApi(domain.clone())))

@@ -9,7 +9,6 @@ use assay_evidence::crypto::SystemRandom;
 use assay_proto::spire::api::server::entry::v1::*;
 use assay_proto::spire::api::types;
 use tokio::sync::mpsc;
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use tonic::Response;
@@ -43,8 +42,8 @@ const MAX_BATCH: usize = 1_000;
 const SYNC_PAGE: usize = 500;
 /// Rounds in which one agent may ask for whole entries; as many as hold the most entries.
 const MAX_SYNC_ROUNDS: usize = 1_000;
-/// An agent that asks for nothing more for so long has what it wants.
-const SYNC_PATIENCE: Duration = Duration::from_secs(60);
+/// From one message of a sync to the next, either way.
+const SYNC_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone)]
 pub struct EntryApi(pub Arc<Domain>);
@@ -311,8 +310,7 @@ impl entry_server::Entry for EntryApi {
         let agent = agent_of(&request)?;
         let standing = self.0.demand_standing(&agent, "SyncAuthorizedEntries")?;
         let mut asked = request.into_inner();
-        let first = asked
-            .message()
+        let first = next(&mut asked)
             .await?
             .ok_or_else(|| Status::invalid_argument("the stream ended before its first message"))?;
         let mask = first.output_mask;
@@ -345,7 +343,7 @@ async fn sync(
     if found.len() <= SYNC_PAGE {
         let entries = found.iter().map(|entry| wire::entry(entry, mask.as_ref())).collect();
         let all = SyncAuthorizedEntriesResponse { entries, ..Default::default() };
-        return sender.send(Ok(all)).await.ok();
+        return say(sender, Ok(all)).await;
     }
     let mut pages = found.chunks(SYNC_PAGE).peekable();
     while let Some(page) = pages.next() {
@@ -359,27 +357,43 @@ async fn sync(
             .collect();
         let more = pages.peek().is_some();
         let page = SyncAuthorizedEntriesResponse { entry_revisions, more, ..Default::default() };
-        sender.send(Ok(page)).await.ok()?;
+        say(sender, Ok(page)).await?;
     }
     for _ in 0..MAX_SYNC_ROUNDS {
-        let next = tokio::time::timeout(SYNC_PATIENCE, asked.next()).await;
-        let Ok(Some(Ok(request))) = next else { return Some(()) };
+        // An agent that asks for nothing more in time has what it wants.
+        let Ok(Some(request)) = next(&mut asked).await else { return Some(()) };
         let wanted: BTreeSet<&str> = request.ids.iter().map(String::as_str).collect();
         let wanted: Vec<_> =
             found.iter().filter(|entry| wanted.contains(entry.id().as_str())).collect();
         let mut pages = wanted.chunks(SYNC_PAGE).peekable();
         if pages.peek().is_none() {
-            sender.send(Ok(SyncAuthorizedEntriesResponse::default())).await.ok()?;
+            say(sender, Ok(SyncAuthorizedEntriesResponse::default())).await?;
         }
         while let Some(page) = pages.next() {
             let entries = page.iter().map(|entry| wire::entry(entry, mask.as_ref())).collect();
             let more = pages.peek().is_some();
             let page = SyncAuthorizedEntriesResponse { entries, more, ..Default::default() };
-            sender.send(Ok(page)).await.ok()?;
+            say(sender, Ok(page)).await?;
         }
     }
     let over = Status::resource_exhausted(format!("at most {MAX_SYNC_ROUNDS} rounds of a sync"));
-    sender.send(Err(over)).await.ok()
+    say(sender, Err(over)).await
+}
+
+/// The next message of a sync; a silent agent does not hold its stream.
+async fn next(
+    asked: &mut Streaming<SyncAuthorizedEntriesRequest>,
+) -> Result<Option<SyncAuthorizedEntriesRequest>, Status> {
+    let late = |_| Status::deadline_exceeded("no message of the sync in time");
+    tokio::time::timeout(SYNC_WITHIN, asked.message()).await.map_err(late)?
+}
+
+/// Says it, unless the agent has gone or does not read.
+async fn say(
+    sender: &mpsc::Sender<Result<SyncAuthorizedEntriesResponse, Status>>,
+    said: Result<SyncAuthorizedEntriesResponse, Status>,
+) -> Option<()> {
+    tokio::time::timeout(SYNC_WITHIN, sender.send(said)).await.ok()?.ok()
 }
 
 fn record(caller: &Caller, act: &'static str, entry: &Registered) -> Draft {
