@@ -313,6 +313,23 @@ async fn a_reset_tpm_means_a_new_svid_key_and_a_new_attestation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_tpm_keeps_its_keys_and_means_a_new_attestation_all_the_same() {
+    let mut world = World::build().await;
+    world.start_agent();
+    let node = world.node("").await;
+    world.entry("web", &node, 0).await;
+    world.svids(1).await;
+    // TPM2_Shutdown(STATE), then power off and on: the reset count stays as it is.
+    world.tpm.command(&[0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x45, 0, 1]).unwrap();
+    world.tpm.lose_power().unwrap();
+    world.tpm.pcr_extend(8, GOOD_BOOT).unwrap();
+    let again = world.node(&node.x509svid_serial_number).await;
+    assert_eq!(again.id, node.id, "the same host");
+    world.svids(1).await;
+    world.stop_agent().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tpm_that_vanished_is_used_again_when_it_is_back() {
     let mut world = World::build().await;
     world.start_agent();
