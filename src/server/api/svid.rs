@@ -10,6 +10,7 @@ use std::time::Duration;
 use assay_evidence::reason::Reason;
 use assay_proto::assay::v1::InstanceFacts as WireFacts;
 use assay_proto::spire::api::server::svid::v1::*;
+use futures_util::StreamExt;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -36,6 +37,8 @@ use crate::store::Recorded;
 
 /// Items in one batch (SPIRE's agents begin with this many).
 const MAX_BATCH: usize = 500;
+/// Signatures of one batch that are asked of the device at once.
+const AHEAD: usize = 8;
 /// The longest a call may wait for signatures, whatever its caller says.
 const LONGEST: Duration = Duration::from_secs(30);
 /// What the answer needs to reach the caller before he stops listening.
@@ -73,6 +76,31 @@ impl SvidApi {
             .map_err(|error| unsigned(&caller, BATCH, &error))
     }
 
+    /// One item of a batch: signed before `end` or not at all, and said in the log when it was.
+    async fn issue_until(
+        &self,
+        node: &Node,
+        recorded: Recorded<PreparedX509>,
+        end: Duration,
+    ) -> Result<X509Svid, Status> {
+        let within = end.saturating_sub(self.0.clock.boot());
+        let seq = recorded.seq();
+        if within.is_zero() {
+            let wait = "the device has more to sign than time, try again in 1 s";
+            return Err(Status::unavailable(wait));
+        }
+        let svid = self.issue(node, recorded, within).await?;
+        tracing::info!(
+            decision = "issued",
+            kind = "x509",
+            id = %svid.id,
+            node = %node.id,
+            serial = %svid.serial,
+            record = seq,
+        );
+        Ok(svid)
+    }
+
     /// The signature of one item. Those before it took their time: what is known of the node now
     /// decides, and once more when the signature is there.
     async fn issue(
@@ -99,7 +127,6 @@ impl svid_server::Svid for SvidApi {
     ) -> Result<Response<BatchNewX509svidResponse>, Status> {
         let domain = &self.0;
         let node = agent_of(&request)?;
-        let caller = node.id.to_string();
         let end = domain.clock.boot() + patience(&request);
         let params = request.into_inner().params;
         if params.len() > MAX_BATCH {
@@ -127,40 +154,23 @@ impl svid_server::Svid for SvidApi {
                 Err(status) => outcomes.push(Some(status)),
             }
         }
-        let mut recorded = if prepared.is_empty() {
+        let recorded = if prepared.is_empty() {
             Vec::new()
         } else {
             domain.store.record(prepared).await.map_err(store)?
-        }
-        .into_iter();
+        };
+        // The device signs one after another; what comes before and after a signature is done
+        // while it is busy with the next.
+        let mut issued = futures_util::stream::iter(recorded)
+            .map(|recorded| self.issue_until(&node, recorded, end))
+            .buffered(AHEAD);
         let mut results = Vec::new();
         for outcome in outcomes {
             let outcome = match outcome {
                 Some(status) => Err(status),
-                None => match recorded.next() {
+                None => match issued.next().await {
+                    Some(issued) => issued,
                     None => Err(Status::internal("a record is missing")),
-                    Some(recorded) => {
-                        let within = end.saturating_sub(domain.clock.boot());
-                        let seq = recorded.seq();
-                        let id = recorded.intent().id().clone();
-                        let issued = if within.is_zero() {
-                            let wait = "the device has more to sign than time, try again in 1 s";
-                            Err(Status::unavailable(wait))
-                        } else {
-                            self.issue(&node, recorded, within).await
-                        };
-                        if let Ok(svid) = &issued {
-                            tracing::info!(
-                                decision = "issued",
-                                kind = "x509",
-                                %id,
-                                node = caller,
-                                serial = %svid.serial,
-                                record = seq,
-                            );
-                        }
-                        issued
-                    }
                 },
             };
             let (status, svid) = match outcome {
