@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use crate::appraisal::DenySet;
 use crate::appraisal::Standing;
 use crate::clock::Clock;
+use crate::clock::Moment;
 use crate::records::Body;
 use crate::records::Draft;
 use crate::records::Intent;
@@ -73,6 +74,9 @@ pub struct Store {
     backend: Backend,
     origin: Origin,
     clock: Clock,
+    /// When it was opened. The wall clock was held against the newest record then; what it says
+    /// later may be less.
+    opened: Moment,
 }
 
 /// Where the rows are. PostgreSQL joins here.
@@ -156,7 +160,8 @@ impl Store {
     /// version, or one that another process has open.
     pub fn open(path: &Path, trust_domain: &TrustDomain, clock: Clock) -> Result<Self, StoreError> {
         let (sqlite, origin) = sqlite::Sqlite::open(path, trust_domain, &clock)?;
-        Ok(Self { backend: Backend::Sqlite(sqlite), origin, clock })
+        let opened = clock.moment();
+        Ok(Self { backend: Backend::Sqlite(sqlite), origin, clock, opened })
     }
 
     /// What was there when it was opened.
@@ -272,16 +277,24 @@ impl Store {
     /// The standings that are left from before, restored at this moment. Empty after a start with
     /// the clock behind. Whether one still counts, `is_fresh` says.
     pub async fn standings(&self) -> Result<Vec<Standing>, StoreError> {
-        let now = self.clock.moment();
+        let now = self.restoring();
         let rows = self.read(move |reads| reads.standings()).await?;
         Ok(rows.into_iter().map(|row| Standing::restored(row, now)).collect())
     }
 
     pub async fn standing(&self, node: &SpiffeId) -> Result<Option<Standing>, StoreError> {
-        let now = self.clock.moment();
+        let now = self.restoring();
         let node = node.clone();
         let row = self.read(move |reads| reads.standing(&node)).await?;
         Ok(row.map(|row| Standing::restored(row, now)))
+    }
+
+    /// Now, by which standings are restored: a wall clock that was set back since the opening
+    /// makes none of them younger.
+    fn restoring(&self) -> Moment {
+        let now = self.clock.moment();
+        let since = now.boot.saturating_sub(self.opened.boot);
+        Moment { wall: now.wall.max(self.opened.wall + since), ..now }
     }
 
     /// Authorities of the trust domain and the bundle sequence they are at.

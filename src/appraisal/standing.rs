@@ -23,14 +23,15 @@ const SKEW: Duration = Duration::from_secs(5);
 /// It cannot be forged: the fields are private and no constructor is public.
 /// ```compile_fail,E0451
 /// # fn forge(row: assay::appraisal::StandingRow) -> assay::appraisal::Standing {
-/// assay::appraisal::Standing { row, quoted_boot: std::time::Duration::ZERO }
+/// assay::appraisal::Standing { row, ends_boot: std::time::Duration::MAX }
 /// # }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Standing {
     row: StandingRow,
-    /// CLOCK_BOOTTIME of this machine when the quote was asked for.
-    quoted_boot: Duration,
+    /// CLOCK_BOOTTIME of this machine at which it ends. Not of the quote, which may lie before
+    /// this boot, where no reading of that clock exists.
+    ends_boot: Duration,
 }
 
 /// A standing as the store keeps it: plain data that means nothing until the store restores it.
@@ -78,25 +79,35 @@ impl Standing {
                 revocation_sequence,
                 selectors: appraisal.selectors().clone(),
             },
-            quoted_boot: quoted.boot,
+            ends_boot: quoted.boot.saturating_add(max_age),
         })
     }
 
-    /// The door from the store, and for it alone. Its age on the boot clock is what the wall
-    /// clock says it is now; it is never extended.
+    /// The door from the store, and for it alone. What is left of it on the boot clock is what
+    /// the wall clock leaves it now; it is never extended.
     pub(crate) fn restored(row: StandingRow, now: Moment) -> Self {
         let age = now.wall.since(row.quoted_at);
-        Self { quoted_boot: now.boot.saturating_sub(age), row }
+        let left = row.expires_at.since(row.quoted_at).saturating_sub(age);
+        Self { ends_boot: now.boot.saturating_add(left), row }
+    }
+
+    /// Cut to the length that today's policy allows; never made longer.
+    pub fn at_most(mut self, max_age: Duration) -> Self {
+        let cut = self.row.expires_at.since(self.row.quoted_at).saturating_sub(max_age);
+        if !cut.is_zero() {
+            self.row.expires_at = self.row.quoted_at + max_age;
+            self.ends_boot = self.ends_boot.saturating_sub(cut);
+        }
+        self
     }
 
     /// Whether it counts at `now`: by the wall clock not before the quote and not after its end,
-    /// and by the boot clock not older than its length.
+    /// and by the boot clock not after its end.
     // INVARIANT: moving the wall clock, either way, never prolongs a standing.
     pub fn is_fresh(&self, now: Moment) -> bool {
-        let length = self.row.expires_at.since(self.row.quoted_at);
         now.wall + SKEW >= self.row.quoted_at
             && now.wall < self.row.expires_at
-            && now.boot.saturating_sub(self.quoted_boot) < length
+            && now.boot < self.ends_boot
     }
 
     pub fn row(&self) -> &StandingRow {
@@ -156,6 +167,37 @@ pub(crate) mod tests {
         clock.advance(Duration::from_secs(200));
         clock.set_wall(Time::from_unix_s(10_010));
         assert!(!standing.is_fresh(clock.moment()));
+    }
+
+    #[test]
+    fn a_standing_older_than_this_boot_ends_as_it_would_have_whatever_the_wall_clock_says() {
+        let clock = Clock::manual(Time::from_unix_s(10_000));
+        // The machine booted just now; 170 of the 180 s are gone.
+        let quoted_at = Time::from_unix_s(10_000 - 170);
+        let standing = Standing::restored(row(quoted_at), clock.moment());
+        assert!(standing.is_fresh(clock.moment()));
+        clock.advance(Duration::from_secs(10));
+        clock.set_wall(quoted_at);
+        assert!(!standing.is_fresh(clock.moment()));
+    }
+
+    #[test]
+    fn a_standing_is_cut_to_what_policy_allows_today_and_never_made_longer() {
+        let clock = Clock::manual(Time::from_unix_s(10_000));
+        let restored = || {
+            let quoted_at = clock.now() - Duration::from_secs(20);
+            Standing::restored(row(quoted_at), clock.moment())
+        };
+        let (cut, same) = (restored().at_most(Duration::from_secs(60)), restored());
+        let same = same.at_most(Duration::from_secs(600));
+        let over = restored().at_most(Duration::from_secs(20));
+        assert_eq!(cut.expires_at(), clock.now() + Duration::from_secs(40));
+        assert!(!over.is_fresh(clock.moment()));
+        clock.advance(Duration::from_secs(40));
+        clock.set_wall(Time::from_unix_s(10_000));
+        assert!(!cut.is_fresh(clock.moment()));
+        assert!(same.is_fresh(clock.moment()));
+        assert_eq!(same.row().expires_at, Time::from_unix_s(10_000 + 160));
     }
 
     #[test]

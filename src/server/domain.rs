@@ -154,7 +154,7 @@ impl Domain {
             profiles: Mutex::new(BTreeMap::new()),
             drain: watch::Sender::new(false),
             registry: Registry::default(),
-            nodes: Nodes::default(),
+            nodes: Nodes::new(config.nodes.policy.max_age),
             strangers: Mutex::new(Strangers::new(clock.boot())),
             newcomers: tokio::sync::Mutex::new(()),
             terms: Terms {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
@@ -30,9 +31,11 @@ const MAX_REPLACED: usize = 16;
 /// `Watch` streams of one node: an agent has one, two while it changes channels.
 const MAX_WATCHERS: usize = 16;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Nodes {
     known: Mutex<HashMap<String, Arc<Node>>>,
+    /// What policy allows today; a standing from before may have been given more.
+    max_age: Duration,
 }
 
 /// One node at work.
@@ -64,6 +67,10 @@ pub struct Signal {
 }
 
 impl Nodes {
+    pub fn new(max_age: Duration) -> Self {
+        Self { known: Mutex::default(), max_age }
+    }
+
     /// The node of this id, if the store has a row of it.
     pub async fn node(
         &self,
@@ -76,6 +83,7 @@ impl Nodes {
         }
         let Some(row) = store.node(node_id).await? else { return Ok(None) };
         let standing = store.standing(id).await?;
+        let standing = standing.map(|standing| standing.at_most(self.max_age));
         let view = View { row, standing, must_reattest: false };
         let mut known = self.known();
         let node = known.entry(node_id.to_owned()).or_insert_with(|| Arc::new(Node::new(id, view)));

@@ -19,7 +19,6 @@ use tempfile::TempDir;
 use super::*;
 use crate::appraisal::CustodyClass;
 use crate::appraisal::StandingRow;
-use crate::clock::Moment;
 use crate::records::Actor;
 use crate::records::Admin;
 use crate::records::Data;
@@ -675,6 +674,24 @@ async fn a_standing_survives_a_restart_and_ends_when_it_would_have() {
     house.clock.advance(Duration::from_secs(80));
     assert!(!restored.is_fresh(house.clock.moment()));
     assert_eq!(store.standing(&spiffe_id("01")).await.unwrap().map(|_| ()), None);
+}
+
+#[tokio::test]
+async fn a_clock_set_back_after_the_opening_restores_no_younger_standing() {
+    let house = House::new();
+    let store = house.open();
+    let quoted = house.clock.moment();
+    let given = vec![Change::Standing(standing("00", quoted))];
+    store.commit(given, vec![note("a")]).await.unwrap();
+    store.close().await.unwrap();
+    house.clock.advance(Duration::from_secs(100));
+    let store = house.open();
+    house.clock.advance(Duration::from_secs(70));
+    house.clock.set_wall(quoted.wall);
+    let restored = store.standing(&spiffe_id("00")).await.unwrap().unwrap();
+    assert!(restored.is_fresh(house.clock.moment()));
+    house.clock.advance(Duration::from_secs(10));
+    assert!(!restored.is_fresh(house.clock.moment()));
 }
 
 #[tokio::test]
