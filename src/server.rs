@@ -18,6 +18,7 @@ mod limit;
 mod nodes;
 mod refusal;
 mod registry;
+mod thinning;
 mod wire;
 
 use std::net::SocketAddr;
@@ -188,7 +189,11 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
             stopped(stop.subscribe()),
         )),
     ];
-    let followers = vec![renewal, identity::follow_bundle(domain.clone(), trust)];
+    let followers = vec![
+        renewal,
+        identity::follow_bundle(domain.clone(), trust),
+        thinning::hourly(domain.clone()),
+    ];
     let ready = clock.boot().saturating_sub(began);
     tracing::info!(
         trust_domain = domain.config.trust_domain.as_str(),

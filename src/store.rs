@@ -52,6 +52,7 @@ pub use authority::AuthorityState;
 pub use blob::Blob;
 pub use blob::Keep;
 pub use blob::MAX_BLOB_BYTES;
+pub use blob::MAX_NODE_BYTES;
 pub use blob::Retention;
 pub use blob::StoredBlob;
 pub use blob::Thinned;

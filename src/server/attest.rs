@@ -326,8 +326,9 @@ impl Exchange<'_> {
         let deny = domain.registry.deny(&domain.store).await?;
         let standing = Standing::from(&appraisal, verified.quoted(), policy.max_age, deny.sequence);
 
-        let changed = self.purpose == Purpose::Attest
+        let changed = !live
             || standing.is_none()
+            || verified.replaced_ak().is_some()
             || before.as_ref().is_none_or(|before| {
                 before.row().profile_sha256 != appraisal.profile().sha256
                     || before.row().reset_count != appraisal.reset_count()
@@ -625,20 +626,30 @@ impl Exchange<'_> {
     }
 }
 
-/// The full set where something changed, otherwise the quote alone.
-fn blobs(verified: &Verified, full: bool) -> Result<(Vec<Blob>, Vec<Ref>), StoreError> {
-    let keep = if full { Keep::Full } else { Keep::Routine };
+/// The full set at an attestation and where something changed, otherwise the quote alone; kept
+/// for long only where something changed.
+fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), StoreError> {
+    let full = changed || verified.purpose() == Purpose::Attest;
     let mut blobs = Vec::new();
-    let mut refs = Vec::new();
     for item in verified.items() {
         let Some(bytes) = &item.bytes else { continue };
         if full || item.media_type == MediaType::TpmQuote {
-            let blob = Blob::new(&item.media_type.to_string(), bytes.clone(), keep)?;
-            refs.push(Ref::Blob(*blob.sha256()));
-            blobs.push(blob);
+            let keep = keep(item.media_type, changed);
+            blobs.push(Blob::new(&item.media_type.to_string(), bytes.clone(), keep)?);
         }
     }
+    let blobs: Vec<_> =
+        blobs.into_iter().map(|blob| blob.of_node(verified.node().as_str())).collect();
+    let refs = blobs.iter().map(|blob| Ref::Blob(*blob.sha256())).collect();
     Ok((blobs, refs))
+}
+
+/// No verdict rests on a log yet, and logs are what an agent can make as large as it likes.
+fn keep(media_type: MediaType, changed: bool) -> Keep {
+    match media_type {
+        MediaType::TpmQuote | MediaType::TpmCertify | MediaType::TpmPcrs if changed => Keep::Full,
+        _ => Keep::Routine,
+    }
 }
 
 fn reason(appraisal: &Appraisal) -> Reason {

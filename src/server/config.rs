@@ -27,6 +27,7 @@ use crate::reference::Profile;
 use crate::reference::ProfileError;
 use crate::spiffe::IdError;
 use crate::spiffe::TrustDomain;
+use crate::store::Retention;
 
 /// No file that a configuration names is longer.
 const MAX_FILE: u64 = 4 * 1_024 * 1_024;
@@ -45,6 +46,8 @@ pub struct Config {
     pub svid: Svid,
     pub nodes: Nodes,
     pub limits: Limits,
+    /// For how long evidence is kept.
+    pub retention: Retention,
     /// Where the bundle is written at each change, for agents to bootstrap from.
     pub bundle_export: Option<PathBuf>,
     /// How long open calls may still run after a request to stop.
@@ -160,6 +163,8 @@ struct ConfigSyntax {
     #[serde(default)]
     limits: LimitsSyntax,
     #[serde(default)]
+    store: StoreSyntax,
+    #[serde(default)]
     bootstrap: BootstrapSyntax,
 }
 
@@ -220,6 +225,15 @@ struct LimitsSyntax {
     connections: usize,
 }
 
+/// `keep_routine`: quotes of refreshes that changed nothing, and logs. `keep_evidence`: the full
+/// set at each change of verdict, profile or boot.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct StoreSyntax {
+    keep_routine: Option<Span>,
+    keep_evidence: Option<Span>,
+}
+
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct BootstrapSyntax {
@@ -277,6 +291,7 @@ impl Config {
             svid: syntax.svid.judged()?,
             nodes: syntax.nodes.judged(folder)?,
             limits: syntax.limits.judged()?,
+            retention: syntax.store.judged()?,
             bundle_export: syntax.bootstrap.bundle.map(|path| folder.join(path)),
             drain: span("drain", syntax.drain, 1, 300, "1s to 5m")?,
             sha256: crypto::sha256(text.as_bytes()),
@@ -378,6 +393,19 @@ impl LimitsSyntax {
             attestations_per_minute: self.attestations_per_minute,
             signatures_per_second: self.signatures_per_second,
             connections: self.connections,
+        })
+    }
+}
+
+impl StoreSyntax {
+    fn judged(self) -> Result<Retention, ConfigError> {
+        let usual = Retention::default();
+        let kept = |key, found: Option<Span>, usual| {
+            span(key, found.unwrap_or(Span(usual)), 172_800, 315_360_000, "2d to 3650d")
+        };
+        Ok(Retention {
+            routine: kept("store.keep_routine", self.keep_routine, usual.routine)?,
+            full: kept("store.keep_evidence", self.keep_evidence, usual.full)?,
         })
     }
 }
@@ -508,6 +536,18 @@ profile = "profile.toml"
         assert!(config.socket.ends_with("state/private/api.sock"));
         assert!(config.data_dir.is_absolute());
         assert_eq!(config.limits.attestations, 256);
+        assert_eq!(config.retention, Retention::default());
+    }
+
+    #[test]
+    fn evidence_is_kept_as_long_as_is_said_and_two_days_at_least() {
+        let kept = |table: &str| loaded(&format!("{SERVER}[store]\n{table}\n"));
+        let retention = kept("keep_routine = \"3d\"\nkeep_evidence = \"90d\"").unwrap().retention;
+        let days = |days: u64| Duration::from_secs(days * 86_400);
+        assert_eq!(retention, Retention { routine: days(3), full: days(90) });
+        let fault = kept("keep_evidence = \"47h\"").unwrap_err().to_string();
+        assert!(fault.contains("store.keep_evidence") && fault.contains("2d to 3650d"), "{fault}");
+        assert!(kept("keep = \"3d\"").unwrap_err().to_string().contains("keep"));
     }
 
     #[test]

@@ -9,11 +9,13 @@ use crate::store::StoreError;
 
 /// The largest item of evidence there is: an IMA list.
 pub const MAX_BLOB_BYTES: usize = 64 * 1_024 * 1_024;
+/// Bytes kept of one node's evidence, whatever is promised; what is beyond goes from the oldest on.
+pub const MAX_NODE_BYTES: usize = 64 * 1_024 * 1_024;
 
 /// For how long the bytes are kept, as [`Retention`] states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Keep {
-    /// A refresh that changed nothing.
+    /// A refresh that changed nothing; logs, while nothing judges them.
     Routine,
     /// The full set at a change of verdict, profile or boot.
     Full,
@@ -28,6 +30,7 @@ pub struct Blob {
     pub(super) media_type: String,
     pub(super) bytes: Vec<u8>,
     pub(super) keep: Keep,
+    pub(super) node: Option<String>,
 }
 
 /// A blob as it is stored.
@@ -74,7 +77,13 @@ impl Blob {
                 limit: MAX_BLOB_BYTES,
             });
         }
-        Ok(Self { sha256: crypto::sha256(&bytes), media_type: media_type.to_owned(), bytes, keep })
+        let (sha256, media_type) = (crypto::sha256(&bytes), media_type.to_owned());
+        Ok(Self { sha256, media_type, bytes, keep, node: None })
+    }
+
+    /// Evidence of this node, and counted as such: of one node, [`MAX_NODE_BYTES`] are kept.
+    pub fn of_node(self, node_id: &str) -> Self {
+        Self { node: Some(node_id.to_owned()), ..self }
     }
 
     pub fn sha256(&self) -> &[u8; 32] {

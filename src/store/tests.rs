@@ -845,6 +845,35 @@ async fn authorities_move_the_bundle() {
 }
 
 #[tokio::test]
+async fn evidence_of_one_node_is_bounded_and_the_oldest_goes_first() {
+    let house = House::new();
+    let store = house.open();
+    let mib = 1_024 * 1_024;
+    let put = async |byte: u8, size: usize, keep, node: &str| {
+        house.clock.advance(Duration::from_secs(1));
+        let blob = Blob::new("m", vec![byte; size], keep).unwrap().of_node(node);
+        let sha256 = *blob.sha256();
+        store.commit(vec![Change::Blob(blob)], Vec::new()).await.unwrap();
+        sha256
+    };
+    let kept = async |sha256| store.blob(&sha256).await.unwrap().unwrap().bytes.is_some();
+    let full = put(1, 20 * mib, Keep::Full, "00").await;
+    let old = put(2, 20 * mib, Keep::Routine, "00").await;
+    let forever = put(3, 40 * mib, Keep::Forever, "00").await;
+    let other = put(4, 60 * mib, Keep::Routine, "01").await;
+    let young = put(5, 24 * mib, Keep::Routine, "00").await;
+    assert!(kept(full).await && kept(old).await && kept(young).await, "64 MiB are allowed");
+    put(6, 1, Keep::Routine, "00").await;
+    assert!(!kept(old).await, "the oldest routine evidence goes");
+    assert!(kept(full).await && kept(young).await && kept(forever).await && kept(other).await);
+    let large = put(7, 60 * mib, Keep::Full, "00").await;
+    assert!(kept(large).await && !kept(young).await && !kept(full).await);
+    // What was let go counts no more, and may come again.
+    put(1, 20 * mib, Keep::Full, "01").await;
+    assert!(kept(full).await && !kept(other).await && kept(large).await);
+}
+
+#[tokio::test]
 async fn blobs_are_found_by_their_hash_and_thinned_as_promised() {
     let house = House::new();
     let store = house.open();

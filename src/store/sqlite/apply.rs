@@ -20,6 +20,7 @@ use crate::store::Blob;
 use crate::store::Change;
 use crate::store::Committed;
 use crate::store::EkAdmission;
+use crate::store::MAX_NODE_BYTES;
 use crate::store::NodeRow;
 use crate::store::Sealed;
 use crate::store::Sequences;
@@ -452,10 +453,11 @@ impl<'a> Writing<'a> {
     /// Put again, a blob is kept as long as the longest of its reasons asks.
     fn blob(&self, blob: &Blob) -> Result<i64, StoreError> {
         self.run(
-            "INSERT INTO blob (sha256, media_type, size, keep, stored_at, bytes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            "INSERT INTO blob (sha256, media_type, size, keep, stored_at, bytes, node)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
              ON CONFLICT (sha256) DO UPDATE SET keep = max(blob.keep, excluded.keep),
                  stored_at = max(blob.stored_at, excluded.stored_at),
+                 node = iif(blob.bytes IS NULL, excluded.node, blob.node),
                  bytes = coalesce(blob.bytes, excluded.bytes)",
             params![
                 blob.sha256,
@@ -463,10 +465,37 @@ impl<'a> Writing<'a> {
                 i64::try_from(blob.bytes.len()).unwrap_or(i64::MAX),
                 blob.keep.rank(),
                 self.now.unix_ms(),
-                blob.bytes
+                blob.bytes,
+                blob.node
             ],
         )?;
+        if let Some(node) = &blob.node {
+            self.trim(node, &blob.sha256)?;
+        }
         Ok(0)
+    }
+
+    /// Drops the bytes of a node's oldest evidence where more is kept than may be, routine before
+    /// full, and what came just now not at all; an eighth more than needed, so that this is seldom.
+    fn trim(&self, node: &str, newest: &[u8; 32]) -> Result<(), StoreError> {
+        let kept: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT bytes FROM kept WHERE node = ?1")?
+            .query_row([node], |row| row.get(0))
+            .optional()?;
+        let limit = i64::try_from(MAX_NODE_BYTES).unwrap_or(i64::MAX);
+        let Some(kept) = kept.filter(|kept| *kept > limit) else { return Ok(()) };
+        self.run(
+            "UPDATE blob SET bytes = NULL WHERE rowid IN (
+                 SELECT rowid FROM (
+                     SELECT rowid,
+                         sum(size) OVER (ORDER BY keep, stored_at, rowid) - size AS before
+                     FROM blob
+                     WHERE node = ?1 AND bytes IS NOT NULL AND keep < 2 AND sha256 <> ?3)
+                 WHERE before < ?2)",
+            params![node, kept - (limit - limit / 8), newest],
+        )?;
+        Ok(())
     }
 
     fn at(&self, sql: &str, id: &str) -> Result<Option<At>, StoreError> {

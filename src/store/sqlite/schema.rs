@@ -15,7 +15,7 @@ use rusqlite::params;
 use crate::store::StoreError;
 
 /// Step n brings a store from version n to n + 1. Steps are never edited once released.
-const STEPS: [&str; 1] = [FIRST];
+const STEPS: [&str; 2] = [FIRST, SECOND];
 
 const FIRST: &str = "
 CREATE TABLE meta (
@@ -121,6 +121,32 @@ CREATE TABLE issued (
 CREATE INDEX issued_node ON issued (node, not_after);
 ";
 
+/// Whose evidence a blob is, and how much of each node's is kept (`keep` 2 is for ever, and not
+/// counted).
+const SECOND: &str = "
+ALTER TABLE blob ADD COLUMN node TEXT;
+CREATE INDEX blob_node ON blob (node, keep, stored_at) WHERE bytes IS NOT NULL;
+
+CREATE TABLE kept (
+    node  TEXT PRIMARY KEY,
+    bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER kept_new AFTER INSERT ON blob
+    WHEN NEW.node IS NOT NULL AND NEW.bytes IS NOT NULL AND NEW.keep < 2
+    BEGIN
+        INSERT INTO kept (node, bytes) VALUES (NEW.node, NEW.size)
+            ON CONFLICT (node) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+CREATE TRIGGER kept_change AFTER UPDATE OF node, keep, bytes ON blob
+    BEGIN
+        UPDATE kept SET bytes = bytes - OLD.size
+            WHERE node = OLD.node AND OLD.bytes IS NOT NULL AND OLD.keep < 2;
+        INSERT INTO kept (node, bytes) SELECT NEW.node, NEW.size
+            WHERE NEW.node IS NOT NULL AND NEW.bytes IS NOT NULL AND NEW.keep < 2
+            ON CONFLICT (node) DO UPDATE SET bytes = bytes + excluded.bytes;
+    END;
+";
+
 /// Brings the store to the newest version in one transaction; the versions before and after.
 pub fn migrate(
     connection: &mut Connection,
@@ -193,7 +219,7 @@ mod tests {
     #[test]
     fn an_older_store_goes_forward_and_keeps_its_rows() {
         let mut connection = Connection::open_in_memory().unwrap();
-        assert_eq!(migrated(&mut connection, &STEPS).unwrap(), (0, 1));
+        assert_eq!(migrated(&mut connection, &[FIRST]).unwrap(), (0, 1));
         set_meta(&connection, "a", "1").unwrap();
         let next = [FIRST, "ALTER TABLE meta ADD COLUMN note TEXT"];
         assert_eq!(migrated(&mut connection, &next).unwrap(), (1, 2));
@@ -204,9 +230,9 @@ mod tests {
     #[test]
     fn a_newer_store_is_refused() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrated(&mut connection, &[FIRST, "SELECT 1"]).unwrap();
+        migrated(&mut connection, &[FIRST, SECOND, "SELECT 1"]).unwrap();
         let refused = migrated(&mut connection, &STEPS).unwrap_err();
-        assert!(matches!(refused, StoreError::Newer { found: 2, known: 1 }), "{refused}");
+        assert!(matches!(refused, StoreError::Newer { found: 3, known: 2 }), "{refused}");
     }
 
     #[test]
@@ -220,10 +246,10 @@ mod tests {
     #[test]
     fn a_step_that_fails_changes_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrated(&mut connection, &STEPS).unwrap();
+        migrated(&mut connection, &[FIRST]).unwrap();
         let broken = [FIRST, "CREATE TABLE extra (a TEXT); CREATE TABLE meta (a TEXT);"];
         assert!(migrated(&mut connection, &broken).is_err());
-        assert_eq!(migrated(&mut connection, &STEPS).unwrap(), (1, 1));
+        assert_eq!(migrated(&mut connection, &[FIRST]).unwrap(), (1, 1));
         assert!(connection.execute("SELECT a FROM extra", []).is_err());
     }
 
