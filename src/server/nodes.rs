@@ -20,6 +20,7 @@ use crate::appraisal::Standing;
 use crate::records::Draft;
 use crate::spiffe::Serial;
 use crate::spiffe::SpiffeId;
+use crate::store::Admission;
 use crate::store::Change;
 use crate::store::NodeRow;
 use crate::store::Replaced;
@@ -78,8 +79,15 @@ impl Nodes {
         id: &SpiffeId,
     ) -> Result<Option<Arc<Node>>, StoreError> {
         let Some(node_id) = id.node_id() else { return Ok(None) };
-        if let Some(node) = self.known().get(node_id) {
-            return Ok(Some(node.clone()));
+        let known = self.known().get(node_id).cloned();
+        if let Some(node) = known {
+            // One that waits for an operator may have given way to others meanwhile.
+            let pending = node.with(|view| view.row.admission == Admission::Pending);
+            if !pending || store.node(node_id).await?.is_some() {
+                return Ok(Some(node));
+            }
+            self.forget(id);
+            return Ok(None);
         }
         let Some(row) = store.node(node_id).await? else { return Ok(None) };
         let standing = store.standing(id).await?;

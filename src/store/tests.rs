@@ -656,6 +656,58 @@ async fn banned_nodes_are_denied_until_they_are_not() {
     assert_eq!(denied().await, (false, 4));
 }
 
+#[tokio::test]
+async fn nodes_that_wait_for_an_operator_are_bounded_and_the_most_silent_goes_first() {
+    let house = House::new();
+    let store = house.open();
+    let pending = |n: u32, revision| {
+        let first_seen = Time::from_unix_s(5);
+        let id = format!("{n:032x}");
+        let mut ek = [0; 32];
+        ek[..4].copy_from_slice(&n.to_be_bytes());
+        Change::Node(NodeRow {
+            revision,
+            ek_spki_sha256: vec![ek],
+            ..NodeRow::new(id, NodeKind::TpmEk, Admission::Pending, first_seen)
+        })
+    };
+    let known = async |n: u32| store.node(&format!("{n:032x}")).await.unwrap().is_some();
+    for batch in 0..10 {
+        let changes = (0..1_000).map(|n| pending(batch * 1_000 + n, 0)).collect();
+        store.commit(changes, Vec::new()).await.unwrap();
+        house.clock.advance(Duration::from_secs(1));
+    }
+    // The first of all speaks again; the second one's EK was entered by an operator.
+    store.commit(vec![pending(0, 1)], Vec::new()).await.unwrap();
+    let admission = EkAdmission {
+        spki_sha256: [[0, 0, 0, 1].as_slice(), &[0; 28]].concat().try_into().unwrap(),
+        owner: String::new(),
+        labels: BTreeMap::new(),
+        faces: vec![assay_evidence::binding::Face::Native],
+        profile: None,
+        no_sha1: false,
+        class: None,
+        admitted_at: house.clock.now(),
+    };
+    store.commit(vec![Change::AdmitEk(admission.clone())], Vec::new()).await.unwrap();
+    store.commit(vec![pending(10_000, 0), pending(10_001, 0)], Vec::new()).await.unwrap();
+    assert!(known(0).await && !known(1).await && !known(2).await && known(3).await);
+    assert!(known(10_000).await && known(10_001).await);
+    let ek = store.ek(&admission.spki_sha256).await.unwrap().unwrap();
+    assert_eq!((ek.node_id, ek.admission), (None, Some(admission)));
+    // It may come again, and a node that is admitted makes room.
+    store.commit(vec![pending(1, 0)], Vec::new()).await.unwrap();
+    assert!(known(1).await && !known(3).await);
+    let Change::Node(row) = pending(4, 1) else { panic!() };
+    let admitted = Change::Node(NodeRow { admission: Admission::Admitted, ..row });
+    store.commit(vec![admitted, pending(2, 0)], Vec::new()).await.unwrap();
+    assert!(known(4).await && known(5).await);
+    store.close().await.unwrap();
+    let store = house.open();
+    store.commit(vec![pending(3, 0)], Vec::new()).await.unwrap();
+    assert_eq!(store.node(&format!("{:032x}", 5)).await.unwrap(), None, "counted again at start");
+}
+
 // --- standings ------------------------------------------------------------------------------
 
 #[tokio::test]

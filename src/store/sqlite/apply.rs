@@ -15,6 +15,7 @@ use crate::records::RefKind;
 use crate::spiffe::Entry;
 use crate::spiffe::EntryId;
 use crate::spiffe::Serial;
+use crate::store::Admission;
 use crate::store::AuthorityRow;
 use crate::store::Blob;
 use crate::store::Change;
@@ -32,6 +33,8 @@ use crate::store::sqlite::schema;
 pub struct Head {
     pub sequences: Sequences,
     nodes: usize,
+    /// Of them, those that wait for an operator.
+    pending: usize,
     entries: usize,
 }
 
@@ -77,6 +80,9 @@ impl Head {
                 records: number("SELECT coalesce(max(seq) + 1, 0) FROM record")?,
             },
             nodes: size(number("SELECT count(*) FROM node WHERE deleted = 0")?),
+            pending: size(number(
+                "SELECT count(*) FROM node WHERE pending = 1 AND deleted = 0",
+            )?),
             entries: size(number("SELECT count(*) FROM entry WHERE deleted = 0")?),
         })
     }
@@ -193,21 +199,32 @@ impl<'a> Writing<'a> {
         if row.revision == 0 {
             grow("nodes", &mut self.head.nodes, MAX_NODES)?;
         }
-        let was_banned: bool = self
+        let (was_banned, was_pending): (bool, bool) = self
             .connection
-            .prepare_cached("SELECT banned = 1 AND deleted = 0 FROM node WHERE node_id = ?1")?
-            .query_row([&row.node_id], |row| row.get(0))
+            .prepare_cached(
+                "SELECT banned = 1, pending = 1 FROM node WHERE node_id = ?1 AND deleted = 0",
+            )?
+            .query_row([&row.node_id], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?
-            .unwrap_or(false);
+            .unwrap_or_default();
+        let pending = row.admission == Admission::Pending;
+        if pending && !was_pending && self.head.pending >= MAX_PENDING {
+            self.drop_pending()?;
+        }
+        self.head.pending =
+            self.head.pending.saturating_sub(was_pending.into()) + usize::from(pending);
         self.run(
-            "INSERT INTO node (node_id, banned, row, revision, updated_at, server_id, deleted)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)
-             ON CONFLICT (node_id) DO UPDATE SET banned = excluded.banned, row = excluded.row,
+            "INSERT INTO node
+                 (node_id, banned, pending, row, revision, updated_at, server_id, deleted)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)
+             ON CONFLICT (node_id) DO UPDATE SET banned = excluded.banned,
+                 pending = excluded.pending, row = excluded.row,
                  revision = excluded.revision, updated_at = excluded.updated_at,
                  server_id = excluded.server_id, deleted = 0",
             params![
                 row.node_id,
                 row.banned,
+                pending,
                 json(row)?,
                 revision,
                 self.now.unix_ms(),
@@ -221,6 +238,34 @@ impl<'a> Writing<'a> {
             self.own_ek(ek, &row.node_id)?;
         }
         Ok(revision)
+    }
+
+    /// The node that has waited in silence for longest is as if it had never been: nothing was
+    /// ever granted to it, so nobody who follows this store needs its tombstone, and tombstones of
+    /// strangers would have no bound.
+    fn drop_pending(&mut self) -> Result<(), StoreError> {
+        let node_id: Option<String> = self
+            .connection
+            .prepare_cached(
+                "SELECT node_id FROM node WHERE pending = 1 AND deleted = 0 AND banned = 0
+                 ORDER BY updated_at, rowid LIMIT 1",
+            )?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        let Some(node_id) = node_id else {
+            let found = self.head.pending + 1;
+            return Err(StoreError::OverLimit {
+                what: "pending nodes",
+                found,
+                limit: MAX_PENDING,
+            });
+        };
+        self.run("DELETE FROM ek WHERE node_id = ?1 AND admission IS NULL", [&node_id])?;
+        self.run("UPDATE ek SET node_id = NULL WHERE node_id = ?1", [&node_id])?;
+        self.run("DELETE FROM node WHERE node_id = ?1", [&node_id])?;
+        self.head.nodes = self.head.nodes.saturating_sub(1);
+        self.head.pending = self.head.pending.saturating_sub(1);
+        Ok(())
     }
 
     /// The EK is this node's from now on, unless it is another's.
@@ -253,16 +298,17 @@ impl<'a> Writing<'a> {
     fn delete_node(&mut self, node_id: &str, revision: i64) -> Result<i64, StoreError> {
         let at = self.at("SELECT revision, deleted FROM node WHERE node_id = ?1", node_id)?;
         let next = next("node", node_id, at, present("node", node_id, at, Some(revision))?)?;
-        let banned: bool = self
+        let (banned, pending): (bool, bool) = self
             .connection
-            .prepare_cached("SELECT banned FROM node WHERE node_id = ?1")?
-            .query_row([node_id], |row| row.get(0))?;
+            .prepare_cached("SELECT banned, pending FROM node WHERE node_id = ?1")?
+            .query_row([node_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
         self.run(
             "UPDATE node SET deleted = 1, revision = ?2, updated_at = ?3, server_id = ?4
              WHERE node_id = ?1",
             params![node_id, next, self.now.unix_ms(), self.server_id],
         )?;
         self.head.nodes = self.head.nodes.saturating_sub(1);
+        self.head.pending = self.head.pending.saturating_sub(pending.into());
         self.head.sequences.deny_sequence += u64::from(banned);
         Ok(next)
     }
@@ -567,4 +613,6 @@ pub const ENTRIES: &str = "entries_revision";
 pub const BUNDLE: &str = "bundle_sequence";
 pub const DENY: &str = "deny_sequence";
 const MAX_NODES: usize = 500_000;
+/// Nodes that wait for an operator: enough for a rollout, too few to crowd out what was admitted.
+const MAX_PENDING: usize = 10_000;
 const MAX_ENTRIES: usize = 500_000;
