@@ -58,6 +58,7 @@ pub use refusal::Told;
 pub use verifier::Awaiting;
 pub use verifier::Channel;
 pub use verifier::Collected;
+pub use verifier::Grounds;
 pub use verifier::Identified;
 pub use verifier::Step;
 pub use verifier::Terms;

@@ -123,10 +123,27 @@ pub struct Verified {
     nonce: Nonce,
     exporter: Option<[u8; 32]>,
     claims: Claims,
+    grounds: Grounds,
     quoted: Moment,
     items: Vec<Received>,
     not_checked: Vec<String>,
     _lease: Lease,
+}
+
+/// What the TPM's statements were verified against, beside themselves: with the items, all that
+/// is needed to verify them again without this server.
+#[derive(Debug, Clone)]
+pub struct Grounds {
+    /// M, as this server built it: the bytes whose digest was signed.
+    pub message: Vec<u8>,
+    /// TPMT_PUBLIC of the AK.
+    pub ak_public: Vec<u8>,
+    /// TPMT_PUBLIC of the key that was certified.
+    pub svid_public: Option<Vec<u8>>,
+    /// TPMT_PUBLIC of the EK; none on refresh, nor are its certificates.
+    pub ek_public: Option<Vec<u8>>,
+    /// The EK's certificate, then the chain that came with it, in DER.
+    pub ek_certificates: Vec<Vec<u8>>,
 }
 
 /// What follows from a message.
@@ -172,6 +189,7 @@ enum Key {
 struct Genuine {
     claims: assay_tpm::Claims,
     ak: AttestationKey,
+    grounds: Grounds,
 }
 
 /// Registers of the platform's boot; what stands above them belongs to the operating system.
@@ -498,7 +516,18 @@ impl Open {
         let ak = key.attestation_key().cloned().ok_or_else(|| {
             Refused::new(Reason::Internal, "ak", "a bare key", "an attestation key")
         })?;
-        Ok((Genuine { claims, ak }, intake))
+        let ek = self.endorsement.as_ref();
+        let grounds = Grounds {
+            message: binding.message(),
+            ak_public: self.hello.ak_public.clone(),
+            svid_public,
+            ek_public: ek.map(|ek| ek.public().raw().to_vec()),
+            ek_certificates: ek.map_or_else(Vec::new, |ek| {
+                let own = ek.certificate().der().to_vec();
+                std::iter::once(own).chain(self.hello.ek_chain.iter().cloned()).collect()
+            }),
+        };
+        Ok((Genuine { claims, ak, grounds }, intake))
     }
 
     fn demand_certification(&self, certify: bool, public: bool) -> Result<(), Refused> {
@@ -580,7 +609,7 @@ impl Collected {
         live_standing: bool,
         now: Time,
     ) -> Result<Verified, Refused> {
-        let Self { open, proved: Genuine { claims, ak }, items, lease } = self;
+        let Self { open, proved: Genuine { claims, ak, grounds }, items, lease } = self;
         let not_checked = open.not_checked(&claims);
         open.ticket.accept()?;
         let before = row.as_ref().and_then(|row| row.ak_name.clone());
@@ -638,6 +667,7 @@ impl Collected {
             nonce: open.nonce,
             exporter: open.channel.exporter,
             claims: Claims::Tpm(claims),
+            grounds,
             quoted: open.challenged,
             items,
             not_checked,
@@ -710,6 +740,10 @@ impl Verified {
 
     pub fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    pub fn grounds(&self) -> &Grounds {
+        &self.grounds
     }
 
     /// Whether the binding that was signed covers the TLS channel.

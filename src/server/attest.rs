@@ -55,6 +55,14 @@ use crate::store::Keep;
 use crate::store::NodeRow;
 use crate::store::StoreError;
 
+/// Kinds of blobs beside the items of evidence: M of attestation.md §1, three TPMT_PUBLIC, and
+/// certificates in DER.
+const BINDING: &str = "application/vnd.assay.binding";
+const AK_PUBLIC: &str = "application/vnd.assay.tpm-ak-public";
+const EK_PUBLIC: &str = "application/vnd.assay.tpm-ek-public";
+const SVID_PUBLIC: &str = "application/vnd.assay.tpm-svid-public";
+const CERTIFICATE: &str = "application/pkix-cert";
+
 /// A peer that was let in says hello within this time.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
@@ -626,8 +634,10 @@ impl Exchange<'_> {
     }
 }
 
-/// The full set at an attestation and where something changed, otherwise the quote alone; kept
-/// for long only where something changed.
+/// The full set at an attestation and where something changed, with all that it takes to verify it
+/// again elsewhere; otherwise the quote and what it signed. Kept for long only where something
+/// changed. Fewer than a record may refer to: six kinds of items, four public parts, and the EK's
+/// certificate with a chain of eight.
 fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), StoreError> {
     let full = changed || verified.purpose() == Purpose::Attest;
     let mut blobs = Vec::new();
@@ -636,6 +646,21 @@ fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), St
         if full || item.media_type == MediaType::TpmQuote {
             let keep = keep(item.media_type, changed);
             blobs.push(Blob::new(&item.media_type.to_string(), bytes.clone(), keep)?);
+        }
+    }
+    let keep = if changed { Keep::Full } else { Keep::Routine };
+    let grounds = verified.grounds();
+    blobs.push(Blob::new(BINDING, grounds.message.clone(), keep)?);
+    if full {
+        blobs.push(Blob::new(AK_PUBLIC, grounds.ak_public.clone(), keep)?);
+        let publics = [(EK_PUBLIC, &grounds.ek_public), (SVID_PUBLIC, &grounds.svid_public)];
+        for (media_type, public) in publics {
+            if let Some(public) = public {
+                blobs.push(Blob::new(media_type, public.clone(), keep)?);
+            }
+        }
+        for certificate in &grounds.ek_certificates {
+            blobs.push(Blob::new(CERTIFICATE, certificate.clone(), keep)?);
         }
     }
     let blobs: Vec<_> =

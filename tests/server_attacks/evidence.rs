@@ -1,16 +1,30 @@
 //! Evidence that is not what it claims to be: old, borrowed, relayed, bent.
 
+use std::collections::BTreeMap;
+
 use assay::exchange::Attester;
+use assay::records::Ref;
+use assay_evidence::binding::BindingInput;
 use assay_evidence::binding::Face;
+use assay_evidence::crypto;
+use assay_evidence::digest::HashAlgorithm;
 use assay_proto::attestation as wire;
+use assay_tpm::AttestationKey;
+use assay_tpm::PcrSelection;
+use assay_tpm::ProvedKey;
+use assay_tpm::Public;
+use assay_tpm::endorsement;
+use assay_tpm::verify;
 use prost::Message;
 use tonic::Code;
 
 use crate::host::Attestation;
 use crate::host::Refusal;
 use crate::host::challenged;
+use crate::host::channel;
 use crate::host::stranger;
 use crate::house::House;
+use crate::house::anchors;
 
 /// The refusal of an attestation whose hello alone is wrong.
 async fn refused_hello(house: &House, hello: wire::FromAgent, csr: Vec<u8>) -> Refusal {
@@ -53,6 +67,81 @@ async fn a_quote_played_again_is_refused() {
     }
     again.send(old.encode_to_vec()).await;
     assert_eq!(again.end().await.unwrap_err().code, "nonce-mismatch");
+}
+
+/// The blobs of one exchange, by kind.
+type Kept = BTreeMap<String, Vec<Vec<u8>>>;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_that_was_kept_is_verified_again_without_the_server() {
+    let mut house = House::open().await;
+    let host = house.admitted("host").await;
+    let attested = host.attest(&house).await.unwrap();
+    let connection = channel(&house, &attested).await;
+    host.refresh(&connection).await.unwrap();
+    drop(connection);
+
+    let store = house.left().await;
+    let mut exchanges: Vec<Kept> = Vec::new();
+    for record in store.records(0, 1_000).await.unwrap() {
+        if record.body.kind() != "evidence" {
+            continue;
+        }
+        assert!(record.body.refs().len() <= 32);
+        let mut kept = Kept::new();
+        for reference in record.body.refs() {
+            let Ref::Blob(sha256) = reference else { continue };
+            let blob = store.blob(sha256).await.unwrap().unwrap();
+            let kind = blob.media_type.trim_start_matches("application/vnd.assay.").to_owned();
+            kept.entry(kind).or_default().push(blob.bytes.unwrap());
+        }
+        exchanges.push(kept);
+    }
+    let [attested, refreshed] = &exchanges[..] else { panic!("two exchanges") };
+    let one = |kept: &Kept, kind: &str| kept[kind][0].clone();
+
+    // Whose TPM: the EK's certificate and chain, and the key itself.
+    let certificates = &attested["application/pkix-cert"];
+    let endorsement = endorsement::verify(
+        &certificates[..1],
+        &certificates[1..],
+        &one(attested, "tpm-ek-public"),
+        &anchors(),
+        house.clock.now(),
+    )
+    .unwrap();
+    assert_eq!(endorsement.spki_sha256(), &host.ek_sha256());
+
+    // What it said, and what for.
+    let ak = AttestationKey::parse(&one(attested, "tpm-ak-public")).unwrap();
+    let key = ProvedKey::enrolled(ak).beside(endorsement.public());
+    let message = one(attested, "binding");
+    let binding = BindingInput::parse(&message).unwrap();
+    let data = binding.binding().qualifying_data();
+    let svid_public = one(attested, "tpm-svid-public");
+    let spki = Public::parse(&svid_public).unwrap().spki_der();
+    assert_eq!(binding.spki_sha256, Some(crypto::sha256(&spki)));
+    let banks = host.facts.banks.iter();
+    let banks = banks.filter_map(|(bank, _)| HashAlgorithm::from_tpm_id(*bank));
+    let asked: Vec<_> = banks.map(|bank| PcrSelection::new(bank, 0xffff)).collect();
+    let (quote, pcrs) = (one(attested, "tpm-quote"), one(attested, "tpm-pcrs"));
+    let certify = one(attested, "tpm-certify");
+    let parts = (Some(&certify[..]), Some(&svid_public[..]), Some(&pcrs[..]));
+    let evidence = verify::Evidence::from_items(&quote, parts.0, parts.1, parts.2).unwrap();
+    let expected = verify::Expected::exchange(&data, &asked, false).certifying(&spki);
+    let claims = verify::verify(&evidence, &key, &expected).unwrap();
+    assert!(claims.certified_key().is_some());
+
+    // The refresh left its quote and the message; the quote of another exchange is not of this one.
+    let message = one(refreshed, "binding");
+    let data = BindingInput::parse(&message).unwrap().binding().qualifying_data();
+    let quote = one(refreshed, "tpm-quote");
+    let evidence = verify::Evidence::from_items(&quote, None, None, Some(&pcrs[..])).unwrap();
+    let expected = verify::Expected::exchange(&data, &asked, false);
+    verify::verify(&evidence, &key, &expected).unwrap();
+    let quote = one(attested, "tpm-quote");
+    let evidence = verify::Evidence::from_items(&quote, None, None, Some(&pcrs[..])).unwrap();
+    assert!(verify::verify(&evidence, &key, &expected).is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

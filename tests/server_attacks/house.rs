@@ -11,7 +11,9 @@ use assay::server;
 use assay::server::Running;
 use assay::server::config::Config;
 use assay::spiffe::TrustDomain;
+use assay::store::Store;
 use assay::tls::Trust;
+use assay_evidence::certificate::Certificate;
 use assay_proto::assay::v1::NodeState;
 use assay_proto::assay::v1::admin_client::AdminClient;
 use assay_proto::assay::v1::admit_node_request::By;
@@ -26,6 +28,9 @@ use assay_proto::spire::api::types;
 use assay_swtpm::LocalCa;
 use assay_swtpm::RunningTpm;
 use assay_swtpm::SoftwareTpm;
+use assay_tpm::endorsement::Anchors;
+use assay_tpm::endorsement::EkRoot;
+use assay_tpm::endorsement::TpmClass;
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
@@ -40,6 +45,15 @@ pub struct House {
     pub folder: TempDir,
     pub clock: Clock,
     running: Option<Running>,
+}
+
+/// The roots of the hosts' TPMs.
+pub fn anchors() -> Anchors {
+    let [root, issuer] =
+        ca().1.certificates().map(|path| Certificate::parse_set(&fs::read(path).unwrap()).unwrap());
+    let class = TpmClass::Software;
+    let roots = root.into_iter().map(|certificate| EkRoot { certificate, class }).collect();
+    Anchors::new(roots, issuer)
 }
 
 /// One CA vouches for every TPM of this process: making one takes seconds.
@@ -117,6 +131,13 @@ class = "software"
         self.running.take().unwrap().stop().await.unwrap();
         let config = Config::load(&self.folder.path().join("server.toml")).unwrap();
         self.running = Some(server::start(config, self.clock.clone()).await.unwrap());
+    }
+
+    /// Stops, and opens what it left.
+    pub async fn left(&mut self) -> Store {
+        self.running.take().unwrap().stop().await.unwrap();
+        let path = self.folder.path().join("data/assay.db");
+        Store::open(&path, &Self::trust_domain(), self.clock.clone()).unwrap()
     }
 
     /// A host with a new TPM, which nobody has admitted.
