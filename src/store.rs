@@ -254,6 +254,21 @@ impl Store {
         self.read(move |reads| reads.node_by_ek(&ek)).await
     }
 
+    /// Nodes whose ban or flag holds for a machine that shows these EKs: those that `claimed`, the
+    /// EKs it showed beside its own, belong to; and for a `newcomer`, whose own EK no operator has
+    /// let in, a node that was refused after showing that EK as one of its own.
+    pub async fn kin(
+        &self,
+        claimed: &[[u8; 32]],
+        newcomer: Option<&[u8; 32]>,
+    ) -> Result<Vec<NodeRow>, StoreError> {
+        let (claimed, newcomer) = (claimed.to_vec(), newcomer.copied());
+        if claimed.is_empty() && newcomer.is_none() {
+            return Ok(Vec::new());
+        }
+        self.read(move |reads| reads.kin(&claimed, newcomer.as_ref())).await
+    }
+
     /// What is known of an EK: its node, and whether an operator entered it.
     pub async fn ek(&self, spki_sha256: &[u8; 32]) -> Result<Option<EkRow>, StoreError> {
         let ek = *spki_sha256;

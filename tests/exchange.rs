@@ -245,7 +245,7 @@ impl House {
             let Some(Said::Evidence(evidence)) = &mut frame.message else { panic!() };
             edit(evidence);
         }
-        collected(self.receive(awaiting, frame)?).verify(row, false, self.clock.now())
+        collected(self.receive(awaiting, frame)?).verify(row, &[], false, self.clock.now())
     }
 
     fn reason(
@@ -277,7 +277,7 @@ impl House {
         assert!(collect.credential.is_none() && !collect.certify);
         let (frame, _) = collecting.evidence(host.gather(&collect)).unwrap();
         let collected = collected(self.receive(awaiting, frame)?);
-        collected.verify(Some(row.clone()), true, self.clock.now())
+        collected.verify(Some(row.clone()), &[], true, self.clock.now())
     }
 }
 
@@ -366,7 +366,7 @@ fn logs_larger_than_memory_come_in_chunks_and_small_ones_are_kept() {
     assert_eq!(chunks, 4);
     assert!(sending.is_through());
     assert!(house.terms.budget.used() < 1_024 * 1_024);
-    let verified = collected.verify(Some(row), false, house.clock.now()).unwrap();
+    let verified = collected.verify(Some(row), &[], false, house.clock.now()).unwrap();
     let item = |kind| verified.items().iter().find(|item| item.media_type == kind).unwrap();
     let ima = item(MediaType::ImaBinary);
     assert_eq!((ima.size, ima.sha256), (list.len() as u64, crypto::sha256(&list)));
@@ -401,7 +401,7 @@ fn a_replayed_quote_is_refused_by_what_it_was() {
     let (frame, _) = collecting.evidence(lab.a.gather(&collect)).unwrap();
     let recorded = frame.clone();
     let verified = collected(house.receive(awaiting, frame).unwrap())
-        .verify(Some(row), false, house.clock.now())
+        .verify(Some(row), &[], false, house.clock.now())
         .unwrap();
     let row = verified.row().clone();
 
@@ -503,7 +503,7 @@ fn a_plugin_that_its_row_allows_is_verified_without_a_channel_and_says_so() {
     let (collect, collecting) = attester.challenged(challenge).unwrap();
     let (frame, _) = collecting.evidence(lab.a.gather(&collect)).unwrap();
     let verified = collected(house.receive(awaiting, frame).unwrap())
-        .verify(Some(row), false, house.clock.now())
+        .verify(Some(row), &[], false, house.clock.now())
         .unwrap();
     assert!(!verified.channel_bound() && verified.key_in_tpm());
     assert!(verified.not_checked().iter().any(|text| text.starts_with("channel")));
@@ -584,8 +584,9 @@ fn an_accepted_quote_voids_the_older_challenge_of_its_node() {
     let (younger, younger_frame) = open();
     let older = collected(house.receive(older, older_frame).unwrap());
     let younger = collected(house.receive(younger, younger_frame).unwrap());
-    let row = younger.verify(Some(row.clone()), false, house.clock.now()).unwrap().row().clone();
-    let refused = refusal(older.verify(Some(row), true, house.clock.now()));
+    let row =
+        younger.verify(Some(row.clone()), &[], false, house.clock.now()).unwrap().row().clone();
+    let refused = refusal(older.verify(Some(row), &[], true, house.clock.now()));
     assert_eq!(refused.reason(), Reason::ChallengeUnknown);
     assert_eq!(refused.flag(), None, "an older answer is no clone");
 }
@@ -764,7 +765,7 @@ fn counters_that_went_back_flag_the_node() {
         let (collect, collecting) = attester.challenged(challenge).unwrap();
         let (frame, _) = collecting.evidence(lab.a.gather(&collect)).unwrap();
         let collected = collected(house.receive(awaiting, frame).unwrap());
-        let refused = refusal(collected.verify(Some(row.clone()), live, house.clock.now()));
+        let refused = refusal(collected.verify(Some(row.clone()), &[], live, house.clock.now()));
         assert_eq!(refused.flag(), Some(flag));
         assert_eq!(refused.node().unwrap().as_str(), row.node_id);
         // From now on the row says so, and the next hello ends at once.
@@ -845,7 +846,7 @@ fn a_node_that_was_deleted_meanwhile_does_not_come_back_by_itself() {
     let (collect, collecting) = attester.challenged(challenge).unwrap();
     let (frame, _) = collecting.evidence(lab.a.gather(&collect)).unwrap();
     let collected = collected(house.receive(awaiting, frame).unwrap());
-    let refused = refusal(collected.verify(None, false, house.clock.now()));
+    let refused = refusal(collected.verify(None, &[], false, house.clock.now()));
     assert_eq!(refused.reason(), Reason::NotAdmitted);
 }
 
@@ -860,8 +861,27 @@ fn a_ban_that_came_meanwhile_holds() {
     let (frame, _) = collecting.evidence(lab.a.gather(&collect)).unwrap();
     let collected = collected(house.receive(awaiting, frame).unwrap());
     let banned = NodeRow { banned: true, ..row };
-    let refused = refusal(collected.verify(Some(banned), false, house.clock.now()));
+    let refused = refusal(collected.verify(Some(banned), &[], false, house.clock.now()));
     assert_eq!(refused.reason(), Reason::Banned);
+}
+
+#[test]
+fn a_ban_on_another_ek_that_came_meanwhile_holds() {
+    let Some(lab) = lab() else { return };
+    let house = House::new(&lab);
+    let (row, other) = (house.admitted(&lab.a), house.admitted(&lab.b));
+    let evidence = || {
+        let (first, attester) = lab.a.attester();
+        let (challenge, awaiting) =
+            house.challenge(hello(first), lab.a.channel(), Some(&row)).unwrap();
+        let (collect, collecting) = attester.challenged(challenge).unwrap();
+        let (frame, _) = collecting.evidence(lab.a.gather(&collect)).unwrap();
+        collected(house.receive(awaiting, frame).unwrap())
+    };
+    let kin = [other.clone(), NodeRow { banned: true, ..other.clone() }];
+    let refused = refusal(evidence().verify(Some(row.clone()), &kin, true, house.clock.now()));
+    assert_eq!(refused.reason(), Reason::Banned);
+    evidence().verify(Some(row.clone()), &[other], true, house.clock.now()).unwrap();
 }
 
 // --- what is told -----------------------------------------------------------------------------

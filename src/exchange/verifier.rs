@@ -267,7 +267,7 @@ impl Identified {
     }
 
     /// The other EKs whose certificates came along. A ban on any of them holds: hand their rows in
-    /// as `kin`.
+    /// as `kin`. None on refresh: the node's row has those of its attestation.
     pub fn other_eks(&self) -> &[[u8; 32]] {
         self.endorsement.as_ref().map_or(&[], Endorsement::claimed_others)
     }
@@ -578,19 +578,28 @@ impl Collected {
         self.open.endorsement.as_ref().map(Endorsement::spki_sha256)
     }
 
-    /// The last step, under the node's lock: `row` as it is now, and whether the node has a live
-    /// standing. Consumes the challenge, voids the node's older ones, and compares the counters
+    /// As [`Identified::other_eks`].
+    pub fn other_eks(&self) -> &[[u8; 32]] {
+        self.open.endorsement.as_ref().map_or(&[], Endorsement::claimed_others)
+    }
+
+    /// The last step, under the node's lock: `row` and `kin` as they are now, and whether the node
+    /// has a live standing. Consumes the challenge, voids the node's older ones, and compares the counters
     /// with those of the last accepted quote.
     pub fn verify(
         self,
         row: Option<NodeRow>,
+        kin: &[NodeRow],
         live_standing: bool,
         now: Time,
     ) -> Result<Verified, Refused> {
         let Self { open, proved, items, lease } = self;
         let node = open.node.clone();
         let endorsement = open.endorsement.as_ref();
-        let entrance = entrance(&open.terms, &node, endorsement, open.hello.face, row.as_ref())
+        let entrance = kin
+            .iter()
+            .try_for_each(demand_welcome)
+            .and_then(|()| entrance(&open.terms, &node, endorsement, open.hello.face, row.as_ref()))
             .map_err(|refused| open.refused(refused))?;
         let admitted = entrance == Entrance::Admitted;
         Self { open, proved, items, lease }
@@ -862,6 +871,11 @@ fn said(
 fn put_endorsement(row: &mut NodeRow, endorsement: &Endorsement, hello: &Hello) {
     if !row.ek_spki_sha256.contains(endorsement.spki_sha256()) {
         row.ek_spki_sha256.push(*endorsement.spki_sha256());
+    }
+    for other in endorsement.claimed_others() {
+        if row.claimed_eks.len() < limits::MAX_EK_CERTIFICATES && !row.claimed_eks.contains(other) {
+            row.claimed_eks.push(*other);
+        }
     }
     for certificate in &hello.ek_certs {
         if row.ek_certs.len() < limits::MAX_EK_CERTIFICATES && !row.ek_certs.contains(certificate) {

@@ -211,7 +211,8 @@ impl Exchange<'_> {
         let identified = Identified::refresh(&domain.terms, hello, exporter, &row)?;
         let mut random = SystemRandom::new();
         let now = domain.clock.moment();
-        let (challenge, awaiting) = identified.challenge(Some(&row), &[], &mut random, now)?;
+        let kin = domain.store.kin(&row.claimed_eks, None).await?;
+        let (challenge, awaiting) = identified.challenge(Some(&row), &kin, &mut random, now)?;
         let collected = self.collect(line, challenge, awaiting).await?;
         let _guard = node.lock().await;
         let row = node.view().row;
@@ -220,22 +221,34 @@ impl Exchange<'_> {
 
     async fn candidate(&self, identified: &Identified) -> Result<Candidate, End> {
         let store = &self.domain.store;
-        let mut kin = Vec::new();
-        for ek in identified.other_eks() {
-            kin.extend(store.node_by_ek(ek).await?);
+        let mut row = store.node(identified.node().as_str()).await?;
+        if row.is_none() {
+            let known = match identified.ek_spki_sha256() {
+                Some(ek) => store.ek(ek).await?,
+                None => None,
+            };
+            let now = self.domain.clock.now();
+            let admission = known.and_then(|known| known.admission);
+            row = admission.map(|admission| identified.admitted_by(&admission, now));
         }
-        let row = store.node(identified.node().as_str()).await?;
-        if row.is_some() {
-            return Ok(Candidate { row, kin });
-        }
-        let known = match identified.ek_spki_sha256() {
-            Some(ek) => store.ek(ek).await?,
-            None => None,
-        };
-        let now = self.domain.clock.now();
-        let admission = known.and_then(|known| known.admission);
-        let row = admission.map(|admission| identified.admitted_by(&admission, now));
+        let kin =
+            self.kin(row.as_ref(), identified.other_eks(), identified.ek_spki_sha256()).await?;
         Ok(Candidate { row, kin })
+    }
+
+    /// Nodes whose ban or flag holds for this one too.
+    async fn kin(
+        &self,
+        row: Option<&NodeRow>,
+        shown: &[[u8; 32]],
+        own: Option<&[u8; 32]>,
+    ) -> Result<Vec<NodeRow>, StoreError> {
+        let mut claimed = shown.to_vec();
+        claimed.extend(row.iter().flat_map(|row| &row.claimed_eks));
+        claimed.sort_unstable();
+        claimed.dedup();
+        let admitted = row.is_some_and(|row| row.admission == Admission::Admitted);
+        self.domain.store.kin(&claimed, own.filter(|_| !admitted)).await
     }
 
     /// Counts this attestation among those of its address; it stays there until the peer has
@@ -324,7 +337,8 @@ impl Exchange<'_> {
         let before = node.and_then(|node| node.standing());
         let live = before.as_ref().is_some_and(|standing| standing.is_fresh(moment));
         let counters_before = row.as_ref().and_then(|row| row.counters);
-        let verified = collected.verify(row, live, moment.wall)?;
+        let kin = self.kin(row.as_ref(), collected.other_eks(), collected.ek_spki_sha256()).await?;
+        let verified = collected.verify(row, &kin, live, moment.wall)?;
         let id = self.spiffe_id(verified.node())?;
         if self.purpose == Purpose::Refresh {
             self.demand_same_boot(node, &verified, counters_before).await?;

@@ -77,6 +77,10 @@ pub struct NodeRow {
     /// SPKI SHA-256 of every EK seen on this node.
     #[serde(with = "hexadecimal::list", default)]
     pub ek_spki_sha256: Vec<[u8; 32]>,
+    /// EKs whose certificates came along and that were not proved: somebody else's may be among
+    /// them. Good for refusing, never for allowing.
+    #[serde(with = "hexadecimal::list", default)]
+    pub claimed_eks: Vec<[u8; 32]>,
     /// Every EK certificate seen, in DER.
     #[serde(with = "hexadecimal::list", default)]
     pub ek_certs: Vec<Vec<u8>>,
@@ -160,6 +164,7 @@ impl NodeRow {
             revision: 0,
             kind,
             ek_spki_sha256: Vec::new(),
+            claimed_eks: Vec::new(),
             ek_certs: Vec::new(),
             ek_root: None,
             class: None,

@@ -708,6 +708,35 @@ async fn nodes_that_wait_for_an_operator_are_bounded_and_the_most_silent_goes_fi
     assert_eq!(store.node(&format!("{:032x}", 5)).await.unwrap(), None, "counted again at start");
 }
 
+#[tokio::test]
+async fn a_ban_is_found_by_every_ek_that_the_machine_showed() {
+    let house = House::new();
+    let store = house.open();
+    let row = NodeRow { claimed_eks: vec![[2; 32]], ..node_row("00", &[1]) };
+    store.commit(vec![Change::Node(row)], Vec::new()).await.unwrap();
+    let ids = async |claimed: &[[u8; 32]], newcomer: Option<[u8; 32]>| {
+        let kin = store.kin(claimed, newcomer.as_ref()).await.unwrap();
+        kin.into_iter().map(|row| row.node_id).collect::<Vec<_>>()
+    };
+    // Another EK of a node in good standing says nothing against a newcomer.
+    assert_eq!(ids(&[[3; 32]], Some([2; 32])).await, [""; 0]);
+    assert_eq!(ids(&[[1; 32]], None).await, ["00"]);
+
+    let row = store.node("00").await.unwrap().unwrap();
+    assert_eq!(row.claimed_eks, [[2; 32]]);
+    let flagged = NodeRow { flag: Some(Flag::CloneSuspected), ..row };
+    store.commit(vec![Change::Node(flagged)], Vec::new()).await.unwrap();
+    assert_eq!(ids(&[], Some([2; 32])).await, ["00"]);
+    let row = store.node("00").await.unwrap().unwrap();
+    let banned = NodeRow { flag: None, banned: true, ..row };
+    store.commit(vec![Change::Node(banned)], Vec::new()).await.unwrap();
+    assert_eq!(ids(&[], Some([2; 32])).await, ["00"]);
+    assert_eq!(ids(&[], None).await, [""; 0], "an operator let this EK in");
+    let delete = Change::DeleteNode { node_id: "00".to_owned(), revision: 3 };
+    store.commit(vec![delete], Vec::new()).await.unwrap();
+    assert_eq!(ids(&[[1; 32]], Some([2; 32])).await, [""; 0]);
+}
+
 // --- standings ------------------------------------------------------------------------------
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Machines that are not who they say, or whom nobody asked in; callers in the wrong place.
 
+use assay::clock::Clock;
 use assay::exchange::Attester;
 use assay_proto::assay::v1::WatchRequest;
 use assay_proto::assay::v1::node_client::NodeClient;
@@ -206,4 +207,41 @@ async fn one_source_cannot_attest_without_end() {
     }
     let refused = strange.attest(&house).await.map(|_| ()).unwrap_err();
     assert_eq!((refused.code.as_str(), refused.grpc), ("over-limit", Code::ResourceExhausted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ban_holds_for_a_machine_that_shows_the_banned_ek_beside_its_own() {
+    let house = House::open().await;
+    let (mut host, other) = (house.admitted("host").await, house.admitted("other").await);
+    other.attest(&house).await.unwrap();
+    let own = host.facts.ek_certs.clone();
+    host.facts.ek_certs.extend(other.facts.ek_certs.clone());
+    let attested = host.attest(&house).await.unwrap();
+    let connection = channel(&house, &attested).await;
+    host.refresh(&connection).await.unwrap();
+
+    house.ban(&other).await;
+    assert_eq!(host.refresh(&connection).await.unwrap_err().code, "banned");
+    // Not to show it any more does not help.
+    host.facts.ek_certs = own;
+    assert_eq!(host.attest(&house).await.map(|_| ()).unwrap_err().code, "banned");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ek_that_a_banned_machine_has_shown_is_no_stranger() {
+    let any = |text: String| {
+        text.replace("[nodes]", "[nodes]\nadmit = [\"hash\", \"root\"]")
+            .replace("class = \"software\"", "class = \"software\"\nadmit = true")
+    };
+    let house = House::open_with(Clock::machine(), any).await;
+    let (mut host, other) = (house.host("host").await, house.host("other").await);
+    host.facts.ek_certs.extend(other.facts.ek_certs.clone());
+    host.attest(&house).await.unwrap();
+    house.ban(&host).await;
+    assert_eq!(other.attest(&house).await.map(|_| ()).unwrap_err().code, "banned");
+    let stranger = house.host("stranger").await;
+    stranger.attest(&house).await.unwrap();
+    // Somebody else's certificate may have been shown: an operator's word for the EK goes first.
+    house.admit(&other).await;
+    other.attest(&house).await.unwrap();
 }

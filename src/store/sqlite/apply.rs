@@ -80,9 +80,7 @@ impl Head {
                 records: number("SELECT coalesce(max(seq) + 1, 0) FROM record")?,
             },
             nodes: size(number("SELECT count(*) FROM node WHERE deleted = 0")?),
-            pending: size(number(
-                "SELECT count(*) FROM node WHERE pending = 1 AND deleted = 0",
-            )?),
+            pending: size(number("SELECT count(*) FROM node WHERE pending = 1 AND deleted = 0")?),
             entries: size(number("SELECT count(*) FROM entry WHERE deleted = 0")?),
         })
     }
@@ -237,6 +235,12 @@ impl<'a> Writing<'a> {
         for ek in &row.ek_spki_sha256 {
             self.own_ek(ek, &row.node_id)?;
         }
+        for ek in &row.claimed_eks {
+            self.run(
+                "INSERT OR IGNORE INTO claimed_ek (spki_sha256, node_id) VALUES (?1, ?2)",
+                params![ek, row.node_id],
+            )?;
+        }
         Ok(revision)
     }
 
@@ -254,14 +258,11 @@ impl<'a> Writing<'a> {
             .optional()?;
         let Some(node_id) = node_id else {
             let found = self.head.pending + 1;
-            return Err(StoreError::OverLimit {
-                what: "pending nodes",
-                found,
-                limit: MAX_PENDING,
-            });
+            return Err(StoreError::OverLimit { what: "pending nodes", found, limit: MAX_PENDING });
         };
         self.run("DELETE FROM ek WHERE node_id = ?1 AND admission IS NULL", [&node_id])?;
         self.run("UPDATE ek SET node_id = NULL WHERE node_id = ?1", [&node_id])?;
+        self.run("DELETE FROM claimed_ek WHERE node_id = ?1", [&node_id])?;
         self.run("DELETE FROM node WHERE node_id = ?1", [&node_id])?;
         self.head.nodes = self.head.nodes.saturating_sub(1);
         self.head.pending = self.head.pending.saturating_sub(1);

@@ -73,6 +73,27 @@ impl<'a> Reads<'a> {
         })
     }
 
+    /// One node for each of `claimed` that belongs to one; with `newcomer`, also those under a ban
+    /// or a flag that once showed it beside their own EK.
+    pub fn kin(
+        &self,
+        claimed: &[[u8; 32]],
+        newcomer: Option<&[u8; 32]>,
+    ) -> Result<Vec<NodeRow>, StoreError> {
+        let mut kin = Vec::new();
+        for ek in claimed {
+            kin.extend(self.node_by_ek(ek)?);
+        }
+        let Some(ek) = newcomer else { return Ok(kin) };
+        let sql = "SELECT node.row, node.revision FROM claimed_ek AS claimed
+                   JOIN node ON node.node_id = claimed.node_id
+                   WHERE claimed.spki_sha256 = ?1 AND node.deleted = 0
+                       AND (banned = 1 OR json_extract(node.row, '$.flag') IS NOT NULL)
+                   ORDER BY node.node_id LIMIT 1";
+        kin.extend(self.one(sql, [ek], node)?);
+        Ok(kin)
+    }
+
     pub fn ek_admissions(&self, limit: usize) -> Result<Vec<EkAdmission>, StoreError> {
         let sql = "SELECT admission FROM ek WHERE admission IS NOT NULL AND deleted = 0
                    ORDER BY spki_sha256 LIMIT ?1";

@@ -121,13 +121,20 @@ CREATE TABLE issued (
 CREATE INDEX issued_node ON issued (node, not_after);
 ";
 
-/// Which nodes wait for an operator, and since when nothing was heard of them. Whose evidence a blob
-/// is, and how much of each node's is kept (`keep` 2 is for ever, and not
+/// Which nodes wait for an operator, and since when nothing was heard of them. Which EKs nodes showed
+/// beside their own. Whose evidence a blob is, and how much of each node's is kept (`keep` 2 is for ever, and not
 /// counted).
 const SECOND: &str = "
 ALTER TABLE node ADD COLUMN pending INTEGER NOT NULL DEFAULT 0;
 UPDATE node SET pending = json_extract(row, '$.admission') = 'pending';
 CREATE INDEX node_pending ON node (updated_at) WHERE pending = 1 AND deleted = 0;
+
+CREATE TABLE claimed_ek (
+    spki_sha256 BLOB NOT NULL,
+    node_id     TEXT NOT NULL,
+    PRIMARY KEY (spki_sha256, node_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX claimed_ek_node ON claimed_ek (node_id);
 
 ALTER TABLE blob ADD COLUMN node TEXT;
 CREATE INDEX blob_node ON blob (node, keep, stored_at) WHERE bytes IS NOT NULL;
