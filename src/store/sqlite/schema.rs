@@ -121,9 +121,9 @@ CREATE TABLE issued (
 CREATE INDEX issued_node ON issued (node, not_after);
 ";
 
-/// Which nodes wait for an operator, and since when nothing was heard of them. Which EKs nodes showed
-/// beside their own. Whose evidence a blob is, and how much of each node's is kept (`keep` 2 is for ever, and not
-/// counted).
+/// Which nodes wait for an operator, and since when nothing was heard of them. Which EKs nodes
+/// showed beside their own. Whose evidence a blob is, and how much of each node's is kept (`keep` 2
+/// is for ever, and not counted).
 const SECOND: &str = "
 ALTER TABLE node ADD COLUMN pending INTEGER NOT NULL DEFAULT 0;
 UPDATE node SET pending = json_extract(row, '$.admission') = 'pending';
