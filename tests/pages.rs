@@ -116,3 +116,48 @@ fn a_limit_that_differs_is_caught() {
     assert_eq!(constant("const MAX: Duration = Duration::from_secs(7);", "MAX"), Some(7));
     assert_eq!(constant("const OTHER: u8 = 1;", "MAX"), None);
 }
+
+/// The TOML blocks of a page by the file name in their first line; values left open are filled.
+fn files_on(page: &str) -> Vec<(String, String)> {
+    let blocks = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks
+        .filter_map(|block| {
+            let name = block.lines().next()?.strip_prefix("# ")?;
+            let name = name.split(|c: char| c != '.' && !c.is_alphanumeric()).next()?;
+            Some((name.to_owned(), block.replace("\"…\"", &format!("\"{}\"", "0f".repeat(32)))))
+        })
+        .collect()
+}
+
+/// What `assay server validate` says about the files of a page.
+fn server_reads(page: &str, change: (&str, &str)) -> Result<(), String> {
+    let folder = tempfile::tempdir().unwrap();
+    let vectors = root().join("attestors/tpm/vectors/swtpm");
+    for (from, to) in [("root.pem", "vendor-root.pem"), ("issuer.pem", "vendor-issuer.pem")] {
+        fs::copy(vectors.join(from), folder.path().join(to)).unwrap();
+    }
+    let page = fs::read_to_string(root().join(page)).unwrap();
+    for (name, text) in files_on(&page) {
+        fs::write(folder.path().join(name), text.replace(change.0, change.1)).unwrap();
+    }
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_assay"))
+        .args(["server", "validate", "--config"])
+        .arg(folder.path().join("server.toml"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    output.status.success().then_some(()).ok_or(said)
+}
+
+#[test]
+fn the_program_reads_the_configuration_that_the_pages_show() {
+    for page in ["docs/reference/server.md", "docs/guides/first-host.md"] {
+        assert_eq!(server_reads(page, ("", "")), Ok(()), "{page}");
+    }
+}
+
+#[test]
+fn a_key_that_the_program_does_not_know_is_caught() {
+    let said = server_reads("docs/reference/server.md", ("max_age ", "maximum_age ")).unwrap_err();
+    assert!(said.contains("maximum_age"), "{said}");
+}
