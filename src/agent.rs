@@ -32,7 +32,6 @@ mod upstream;
 mod workload_api;
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +61,7 @@ use crate::agent::workload_api::MAX_STREAMS;
 use crate::agent::workload_api::PATIENCE;
 use crate::agent::workload_api::WorkloadApi;
 use crate::clock::Clock;
+use crate::private;
 
 pub use config::Bootstrap;
 pub use config::Config;
@@ -184,11 +184,9 @@ pub async fn healthcheck(socket: &Path) -> anyhow::Result<bool> {
 
 /// Nobody else reads or plants what is kept here.
 fn private_folder(path: &Path) -> anyhow::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("`{}`: cannot be made", path.display()))
+    private::open_folder(path)
+        .with_context(|| format!("`{}`: cannot be made", path.display()))?
+        .with_context(|| format!("`{}`: the bundle in it may be planted", path.display()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 // 0: values only
 pub mod clock;
 pub mod log;
+pub mod private;
 pub mod spiffe;
 // 1: evidence as it travels
 pub mod envelope;

@@ -8,7 +8,7 @@
 //! time, so that what the server says meanwhile is heard. What went wrong decides where to begin
 //! again: a lost connection at the channel, a refusal at attest, a TPM reset at the TPM.
 
-use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +44,7 @@ use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::exchange::Outcome;
 use crate::exchange::Told;
+use crate::private;
 use crate::tls;
 use crate::tls::Trust;
 
@@ -514,7 +515,9 @@ impl Node {
     fn keep_bundle(&self, authorities: &[Vec<u8>]) -> Result<(), NodeError> {
         let path = self.bundle_file();
         let folder = |source| BundleError::Write { path: path.clone(), source };
-        fs::create_dir_all(&self.config.data_dir).map_err(folder)?;
+        private::open_folder(&self.config.data_dir)
+            .and_then(|opened| opened.map_err(io::Error::other))
+            .map_err(folder)?;
         if bundle::load(&path).is_ok_and(|kept| kept == authorities) {
             return Ok(());
         }

@@ -3,19 +3,19 @@
 //! A file that others could read or swap is refused, not repaired: whoever could read it may have.
 
 use std::fs;
-use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
 use std::io::Write;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
+
+use crate::private;
+use crate::private::Exposed;
 
 #[derive(Debug, Clone)]
 pub struct Folder(PathBuf);
@@ -35,8 +35,7 @@ impl Folder {
     /// Opens `path`, or makes it.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let io = |source| FolderError::Io { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-        demand_private(path, &fs::metadata(path).map_err(io)?)?;
+        private::open_folder(path).map_err(io)?.map_err(|exposed| open(path, exposed))?;
         Ok(Self(path.to_owned()))
     }
 
@@ -48,7 +47,8 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(io)?,
         };
-        demand_private(&path, &file.metadata().map_err(io)?)?;
+        let metadata = file.metadata().map_err(io)?;
+        private::demand_private(&metadata).map_err(|exposed| open(&path, exposed))?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(4_096));
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
         if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_FILE_BYTES) {
@@ -75,12 +75,8 @@ impl Folder {
     }
 }
 
-fn demand_private(path: &Path, metadata: &fs::Metadata) -> Result<(), FolderError> {
-    let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
-    if mode & 0o077 != 0 || owner != nix::unistd::geteuid().as_raw() {
-        return Err(FolderError::Open { path: path.to_owned(), mode, owner });
-    }
-    Ok(())
+fn open(path: &Path, Exposed { mode, owner, .. }: Exposed) -> FolderError {
+    FolderError::Open { path: path.to_owned(), mode, owner }
 }
 
 const MAX_FILE_BYTES: u64 = 64 * 1_024;
@@ -90,6 +86,7 @@ const NO_FOLLOW: i32 = nix::fcntl::OFlag::O_NOFOLLOW.bits();
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::MetadataExt;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

@@ -2,12 +2,9 @@
 //! and to the user that the server runs as.
 
 use std::fs;
-use std::fs::DirBuilder;
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -22,6 +19,8 @@ use tokio::net::UnixListener;
 use tokio::net::UnixStream;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
+
+use crate::private;
 
 /// Who is at the other end, by SO_PEERCRED: the actor of administrative acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,16 +53,15 @@ impl PrivateListener {
         let own_uid = rustix::process::geteuid().as_raw();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.ok_or_else(|| refused(path, "has no folder of its own"))?;
-        if !folder.exists() {
-            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        let metadata = fs::metadata(folder)?;
-        if metadata.uid() != own_uid {
-            return Err(refused(folder, "belongs to another user"));
-        }
-        if metadata.mode() & 0o077 != 0 {
-            return Err(refused(folder, "is open to others; its mode must be 0700"));
-        }
+        private::open_folder(folder)?.map_err(|exposed| {
+            refused(
+                folder,
+                match exposed.is_foreign() {
+                    true => "belongs to another user",
+                    false => "is open to others; its mode must be 0700",
+                },
+            )
+        })?;
         remove_stale(path)?;
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, Permissions::from_mode(0o600))?;
@@ -184,6 +182,7 @@ impl AsyncWrite for PrivateStream {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::MetadataExt;
     use std::time::Duration;
 
     use tokio_stream::StreamExt;
