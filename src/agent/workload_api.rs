@@ -237,6 +237,7 @@ impl WorkloadApi {
     ) -> Result<(), Status> {
         let mut changes = self.identities.changes();
         let mut said: Option<Mark> = None;
+        let mut waited = false;
         let patience = tokio::time::sleep(self.patience);
         tokio::pin!(patience);
         loop {
@@ -255,7 +256,7 @@ impl WorkloadApi {
                 Look::Wait(status) => why = Some(status),
                 Look::Say(mark, _) if said.as_ref() == Some(&mark) => {}
                 Look::Say(mut mark, mut message) => {
-                    if said.is_some() {
+                    if waited {
                         // INVARIANT: what is handed out goes to a process that matches now.
                         *caller = self.read(&caller.peer).await?;
                         match look(self, caller) {
@@ -275,6 +276,7 @@ impl WorkloadApi {
                 }
             }
             let waits = said.is_none();
+            waited = true;
             tokio::select! {
                 changed = changes.changed() => {
                     changed.map_err(|_| Status::unavailable("the agent is stopping"))?;
@@ -387,6 +389,7 @@ impl WorkloadApi {
     /// The entries that match, waited for while the agent starts.
     async fn entries_of(&self, caller: &mut Caller) -> Result<Vec<Arc<Entry>>, Status> {
         let mut changes = self.identities.changes();
+        let mut waited = false;
         let known = async {
             loop {
                 if let Some(status) = self.stopped() {
@@ -395,13 +398,20 @@ impl WorkloadApi {
                 self.complete(caller).await?;
                 let state = self.identities.state();
                 match self.identities.matching(caller) {
-                    Some(matching) if state.may_give() => return Ok(matching),
+                    Some(matching) if state.may_give() && !waited => return Ok(matching),
+                    Some(_) if state.may_give() => {
+                        // INVARIANT: what is issued goes to a process that matches now.
+                        *caller = self.read(&caller.peer).await?;
+                        waited = false;
+                        continue;
+                    }
                     _ if state.is_down() => return Err(self.not_yet()),
                     _ => {}
                 }
                 if changes.changed().await.is_err() {
                     return Err(Status::unavailable("the agent is stopping"));
                 }
+                waited = true;
             }
         };
         match tokio::time::timeout(self.patience, known).await {
