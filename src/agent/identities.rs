@@ -31,6 +31,8 @@ use crate::workload::Peer;
 
 /// SVIDs kept; also bounds what callers can make the agent ask for.
 pub const MOST_HELD: usize = 2_048;
+/// Of them, or asked for, for processes of one user.
+pub const MOST_OF_USER: usize = 512;
 /// SVIDs of `shared` entries asked for ahead of need.
 const MOST_PREFETCHED: usize = 1_000;
 /// Pause after an entry's SVID could not be had: doubled each time.
@@ -238,7 +240,7 @@ impl Identities {
                 Some(found) if found.serves(&entry, now) => held.push(Arc::clone(found)),
                 _ => {
                     missing += 1;
-                    if table.wanted.len() < MOST_HELD && !table.wanted.contains_key(&slot) {
+                    if table.may_want(&slot, peer.as_deref()) {
                         table.wanted.insert(slot, peer);
                         self.due.notify_one();
                     }
@@ -259,8 +261,13 @@ impl Identities {
         let may_try =
             |slot: &Slot| table.failed.get(slot).is_none_or(|failure| failure.until <= boot);
         let mut due = BTreeMap::new();
+        let full = table.held.len() >= MOST_HELD;
         let mut add = |slot: &Slot, peer: &Option<Arc<Peer>>| {
             let Some(entry) = entries.get(&slot.entry) else { return };
+            // What could not be kept is not asked for.
+            if full && !table.held.contains_key(slot) {
+                return;
+            }
             if due.len() < most && may_try(slot) && !due.contains_key(slot) {
                 let (entry, peer) = (Arc::clone(entry), peer.clone());
                 due.insert(slot.clone(), Due { slot: slot.clone(), entry, peer });
@@ -304,10 +311,14 @@ impl Identities {
     pub fn hold(&self, slot: Slot, held: Held) {
         {
             let mut table = self.table();
+            let known = table.entries.as_ref().is_some_and(|e| e.contains_key(&slot.entry));
+            if known && table.held.len() >= MOST_HELD && !table.held.contains_key(&slot) {
+                table.fail(&slot, self.clock.boot());
+                return;
+            }
             table.wanted.remove(&slot);
             table.failed.remove(&slot);
-            let known = table.entries.as_ref().is_some_and(|e| e.contains_key(&slot.entry));
-            if !known || (table.held.len() >= MOST_HELD && !table.held.contains_key(&slot)) {
+            if !known {
                 return;
             }
             table.held.insert(slot, Arc::new(held));
@@ -317,16 +328,7 @@ impl Identities {
 
     /// Notes that `slot` could not be had, so that it is left alone for a while.
     pub fn fail(&self, slot: &Slot) {
-        let boot = self.clock.boot();
-        let mut table = self.table();
-        if table.failed.len() >= MOST_HELD && !table.failed.contains_key(slot) {
-            return;
-        }
-        let failure = table.failed.entry(slot.clone());
-        let failure = failure
-            .and_modify(|failure| failure.pause = (failure.pause * 2).min(PAUSE_LONGEST))
-            .or_insert(Failure { pause: PAUSE_FIRST, until: boot });
-        failure.until = boot + failure.pause;
+        self.table().fail(slot, self.clock.boot());
     }
 
     /// Drops a slot: the process ended or no longer matches.
@@ -354,6 +356,34 @@ impl Identities {
 }
 
 impl Table {
+    /// Whether one more may be asked for by a caller: processes of one user get a quarter of the
+    /// places, so that a user who starts them without end keeps out himself and nobody else.
+    fn may_want(&self, slot: &Slot, peer: Option<&Peer>) -> bool {
+        if self.wanted.len() >= MOST_HELD || self.wanted.contains_key(slot) {
+            return false;
+        }
+        let Some(peer) = peer.filter(|_| !self.held.contains_key(slot)) else { return true };
+        let wanted = self.wanted.values().flatten();
+        let held = self.held.values().filter_map(|held| held.peer.as_ref());
+        wanted.chain(held).filter(|other| other.uid() == peer.uid()).count() < MOST_OF_USER
+    }
+
+    /// Always noted, or what fails would be due again at once: where there is no more room, the one
+    /// that is tried again soonest is forgotten.
+    fn fail(&mut self, slot: &Slot, boot: Duration) {
+        if self.failed.len() >= MOST_HELD && !self.failed.contains_key(slot) {
+            let soonest = self.failed.iter().min_by_key(|(_, failure)| failure.until);
+            if let Some(soonest) = soonest.map(|(slot, _)| slot.clone()) {
+                self.failed.remove(&soonest);
+            }
+        }
+        let failure = self.failed.entry(slot.clone());
+        let failure = failure
+            .and_modify(|failure| failure.pause = (failure.pause * 2).min(PAUSE_LONGEST))
+            .or_insert(Failure { pause: PAUSE_FIRST, until: boot });
+        failure.until = boot + failure.pause;
+    }
+
     /// Forgets processes that ended, and SVIDs of entries that ran out; true if any of those.
     fn forget_ended(&mut self, now: Time) -> bool {
         let ended = |peer: &Option<Arc<Peer>>| peer.as_ref().is_some_and(|peer| !peer.is_alive());

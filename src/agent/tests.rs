@@ -6,6 +6,7 @@
 mod signer;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +30,19 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 use tonic::transport::Endpoint;
 
+use crate::agent::Config;
 use crate::agent::caller::Callers;
 use crate::agent::host::HostState;
+use crate::agent::identities::Held;
 use crate::agent::identities::Identities;
+use crate::agent::identities::MOST_HELD;
+use crate::agent::identities::MOST_OF_USER;
+use crate::agent::identities::Slot;
+use crate::agent::identities::Whose;
 use crate::agent::listener::Listener;
 use crate::agent::rotation;
 use crate::agent::rotation::Rotation;
+use crate::agent::run_until;
 use crate::agent::share::Places;
 use crate::agent::socket;
 use crate::agent::tests::signer::Signer;
@@ -51,6 +59,7 @@ use crate::spiffe::Instance;
 use crate::spiffe::Selector;
 use crate::spiffe::SpiffeId;
 use crate::spiffe::TrustDomain;
+use crate::workload::Peer;
 
 fn domain() -> TrustDomain {
     TrustDomain::parse("example.org").unwrap()
@@ -562,4 +571,96 @@ async fn a_stopping_agent_ends_streams_and_removes_its_socket() {
     while agent.socket().exists() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[tokio::test]
+async fn a_data_folder_that_others_could_write_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = "trust_domain = \"example.org\"\nserver = \"127.0.0.1:1\"\ndata_dir = \"data\"\n\
+                socket = \"agent.sock\"\ndevice = \"device:/dev/tpmrm0\"\n\
+                [bootstrap]\nbundle = \"bundle.pem\"\n";
+    std::fs::write(path("agent.toml"), text).unwrap();
+    let config = Config::load(&path("agent.toml")).unwrap();
+    std::fs::create_dir(path("data")).unwrap();
+    let mode = |mode| std::fs::set_permissions(path("data"), PermissionsExt::from_mode(mode));
+    mode(0o775).unwrap();
+    let run = || run_until(config.clone(), Clock::machine(), std::future::ready(()));
+    let refused = format!("{:#}", run().await.unwrap_err());
+    assert!(refused.contains("planted") && refused.contains("0775"), "{refused}");
+    mode(0o700).unwrap();
+    let started = run().await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    assert!(!started.contains("planted"), "{started}");
+}
+
+fn held(entry: &Entry, peer: Option<Arc<Peer>>, clock: &Clock) -> Held {
+    let hour = Duration::from_secs(3_600);
+    Held {
+        id: entry.spiffe_id().clone(),
+        chain: Vec::new(),
+        serial: String::new(),
+        not_after: clock.now() + hour,
+        hint: String::new(),
+        key: Vec::new().into(),
+        entry_revision: entry.revision(),
+        renew_at: clock.boot() + hour,
+        peer,
+    }
+}
+
+#[test]
+fn a_full_table_asks_for_nothing_that_it_could_not_keep() {
+    let clock = Clock::manual(Time::from_unix_s(1_000));
+    let identities = Identities::new(clock.clone());
+    let entries: Vec<_> = (0..=MOST_HELD).map(|n| entry(&format!("e{n:05}"), 1, |_| ())).collect();
+    let slot = |entry: &Entry| Slot { entry: entry.id().clone(), instance: Whose::Shared };
+    identities.set_entries(entries.clone());
+    for entry in &entries[1..] {
+        identities.hold(slot(entry), held(entry, None, &clock));
+    }
+    assert!(identities.due(10).is_empty(), "there is no place for the first one");
+    identities.hold(slot(&entries[0]), held(&entries[0], None, &clock));
+    assert!(identities.due(10).is_empty(), "nor is it due again at once");
+    identities.set_entries(entries[..MOST_HELD].to_vec());
+    let due: Vec<_> = identities.due(10).into_iter().map(|due| due.slot).collect();
+    assert_eq!(due, [slot(&entries[0])]);
+}
+
+#[test]
+fn what_fails_is_left_alone_however_much_failed_before() {
+    let clock = Clock::manual(Time::from_unix_s(1_000));
+    let identities = Identities::new(clock.clone());
+    let last = entry("last", 1, |_| ());
+    identities.set_entries(vec![last.clone()]);
+    let slot = |id: &str| Slot { entry: EntryId::parse(id).unwrap(), instance: Whose::Shared };
+    for n in 0..MOST_HELD {
+        identities.fail(&slot(&format!("e{n:05}")));
+    }
+    assert_eq!(identities.due(10).len(), 1);
+    identities.fail(&slot("last"));
+    assert!(identities.due(10).is_empty());
+}
+
+#[tokio::test]
+async fn one_user_s_processes_get_a_quarter_of_the_places() {
+    let clock = Clock::machine();
+    let identities = Identities::new(clock.clone());
+    let (stream, _other) = UnixStream::pair().unwrap();
+    let peer = Arc::new(Peer::of(&stream).unwrap());
+    let caller = Callers::new(0, clock.clone()).read(&peer, false).await.unwrap();
+    let own = |n: usize| entry(&format!("e{n:05}"), 1, |e| e.instance = Instance::Process);
+    let shared = entry("shared", 1, |_| ());
+    let entries: Vec<_> = (0..MOST_OF_USER + 88).map(own).chain([shared]).collect();
+    identities.set_bundle(Signer::start(domain(), clock.clone()).await.bundle());
+    identities.set_entries(entries.clone());
+    identities.answer(&caller);
+    let due = identities.due(MOST_HELD);
+    assert_eq!(due.iter().filter(|due| due.peer.is_some()).count(), MOST_OF_USER);
+    assert!(due.iter().any(|due| due.peer.is_none()), "what all share is not counted");
+    // Those that are there count as those that are awaited, and are renewed.
+    for due in due {
+        identities.hold(due.slot, held(&due.entry, due.peer, &clock));
+    }
+    identities.answer(&caller);
+    assert!(identities.due(MOST_HELD).is_empty());
 }
