@@ -387,7 +387,7 @@ fn server(tcti: &str, port: u16, root: &Path, issuer: &Path) -> String {
          bundle = \"bundle.pem\"\n\n\
          [keys]\n\
          custody = \"tpm\"\n\
-         tcti = \"{tcti}\"\n\n\
+         device = \"{tcti}\"\n\n\
          [[keys.ek_root]]\n\
          path = \"{root}\"\n\
          intermediates = \"{issuer}\"\n\

@@ -172,7 +172,7 @@ struct ConfigSyntax {
 #[serde(deny_unknown_fields)]
 struct KeysSyntax {
     custody: CustodySyntax,
-    tcti: Option<String>,
+    device: Option<String>,
     #[serde(default)]
     ek_root: Vec<EkRootSyntax>,
     #[serde(default)]
@@ -308,8 +308,8 @@ impl KeysSyntax {
             (CustodySyntax::Tpm, false) => {
                 let absent =
                     |key, expected| ConfigError::Value { key, found: String::new(), expected };
-                let tcti = self.tcti.ok_or_else(|| {
-                    absent("keys.tcti", "the server's TPM, such as `device:/dev/tpmrm0`")
+                let tcti = self.device.ok_or_else(|| {
+                    absent("keys.device", "the server's TPM, such as `device:/dev/tpmrm0`")
                 })?;
                 if self.ek_root.is_empty() {
                     let expected = "at least one root of the server's own TPM";
@@ -565,8 +565,8 @@ profile = "profile.toml"
         let hard = SERVER.replace("\"software\"", "\"tpm\"");
         assert!(refused(&hard).contains("custody `tpm`"));
         let hard = soft.replace("\"software\"", "\"tpm\"");
-        assert!(refused(&hard).contains("keys.tcti"));
-        let rootless = hard.replace("[nodes]", "tcti = \"device:/dev/tpmrm0\"\n[nodes]");
+        assert!(refused(&hard).contains("keys.device"));
+        let rootless = hard.replace("[nodes]", "device = \"device:/dev/tpmrm0\"\n[nodes]");
         assert!(refused(&rootless).contains("keys.ek_root"));
     }
 

@@ -237,7 +237,7 @@ pub fn tpm_of_the_server() -> RunningTpm {
 pub fn with_custody_in(tpm: &RunningTpm, text: &str) -> String {
     let [root, issuer] = tpm.ek_roots();
     let keys = format!(
-        "custody = \"tpm\"\ntcti = \"{}\"\n[[keys.ek_root]]\npath = \"{}\"\n\
+        "custody = \"tpm\"\ndevice = \"{}\"\n[[keys.ek_root]]\npath = \"{}\"\n\
          intermediates = \"{}\"\nclass = \"software\"\n",
         tpm.tcti(),
         root.display(),
