@@ -232,7 +232,8 @@ fn accept(
         HashAlgorithm::Sha256,
         UnknownParent::Refuse,
     )
-    .map_err(unproved)?;
+    .map_err(unproved)?
+    .into_certified_key();
     certified.accept_as_issuing_key().map_err(unproved)?;
     if certified.spki_sha256() != spki_sha256 {
         return Err(TpmKeysError::OtherKey(name.as_str()).into());

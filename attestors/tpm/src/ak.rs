@@ -4,15 +4,13 @@
 //! [`ProvedKey`] is one that is known to sit in a TPM, or for which the caller vouches; only with
 //! one of those can evidence be verified.
 
-use assay_evidence::Certificate;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::PublicKey;
-use assay_evidence::Time;
-use assay_evidence::chain;
 use assay_evidence::crypto;
 use assay_evidence::crypto::SignatureScheme;
 use serde::Serialize;
 
+use crate::ak_certificate::AkCertificate;
 use crate::error::Error;
 use crate::structures::name::Hierarchy;
 use crate::structures::name::Name;
@@ -92,6 +90,7 @@ pub struct ProvedKey {
     signer: Signer,
     /// Qualified name of the endorsement key, where it is known: the key may be its child.
     endorsement: Option<Name>,
+    certificate: Option<AkCertificate>,
     trust: Trust,
 }
 
@@ -105,7 +104,12 @@ enum Signer {
 impl ProvedKey {
     /// A key that the caller enrolled before: a node that refreshes, `--ak` on the command line.
     pub fn enrolled(key: AttestationKey) -> ProvedKey {
-        ProvedKey { signer: Signer::Tpm(key), endorsement: None, trust: Trust::Caller }
+        ProvedKey {
+            signer: Signer::Tpm(key),
+            endorsement: None,
+            certificate: None,
+            trust: Trust::Caller,
+        }
     }
 
     /// A key of which the caller has only the SubjectPublicKeyInfo, and for which it vouches.
@@ -114,34 +118,27 @@ impl ProvedKey {
             Some(fault) => Err(Error::KeyWeak(fault)),
             None => {
                 let signer = Signer::Bare(key);
-                Ok(ProvedKey { signer, endorsement: None, trust: Trust::Caller })
+                Ok(ProvedKey { signer, endorsement: None, certificate: None, trust: Trust::Caller })
             }
         }
     }
 
-    /// A key that a certificate names, up to one of `roots`. With an attestation key in hand its
-    /// attributes hold too, and the certificate must be of that very key.
-    pub fn certified(
-        key: Option<AttestationKey>,
-        certificate: &Certificate,
-        intermediates: &[Certificate],
-        roots: &[Certificate],
-        now: Time,
-    ) -> Result<ProvedKey, Error> {
-        let named = certificate.public_key().map_err(|_| Error::AkCertificateKey)?;
-        let signer = match key {
-            Some(key) if key.public.key() == named => Signer::Tpm(key),
-            Some(_) => return Err(Error::AkCertificateKey),
-            None => Signer::Bare(named.clone()),
-        };
-        chain::verify(certificate, intermediates, roots, now).map_err(Error::AkChain)?;
-        Ok(ProvedKey { signer, endorsement: None, trust: Trust::Certificate })
+    /// A key of which only its verified certificate is known: no attributes, no name.
+    pub fn certified(certificate: &AkCertificate) -> Result<ProvedKey, Error> {
+        ProvedKey::enrolled_bare(certificate.key().clone())?.certified_by(certificate)
+    }
+
+    /// The same key, now believed because of its certificate, which must be of this very key.
+    pub fn certified_by(self, certificate: &AkCertificate) -> Result<ProvedKey, Error> {
+        if self.public_key() != certificate.key() {
+            return Err(Error::AkCertificateKey);
+        }
+        Ok(ProvedKey { trust: Trust::Certificate, certificate: Some(certificate.clone()), ..self })
     }
 
     /// Only `credential` calls this, when the TPM gave the secret back.
     pub(crate) fn activated(key: AttestationKey, ek_public: &Public) -> ProvedKey {
-        ProvedKey { signer: Signer::Tpm(key), endorsement: None, trust: Trust::Activation }
-            .beside(ek_public)
+        ProvedKey { trust: Trust::Activation, ..ProvedKey::enrolled(key) }.beside(ek_public)
     }
 
     /// With the endorsement key of the same TPM, of which the attestation key may be a child.
@@ -153,6 +150,11 @@ impl ProvedKey {
 
     pub fn trust(&self) -> Trust {
         self.trust
+    }
+
+    /// The certificate that is the reason to believe in the key, if one is.
+    pub fn certificate(&self) -> Option<&AkCertificate> {
+        self.certificate.as_ref()
     }
 
     pub fn attestation_key(&self) -> Option<&AttestationKey> {

@@ -300,7 +300,7 @@ fn accept_profile(certificate: &Certificate, key: &PublicKey) -> Result<Device, 
     Ok(device)
 }
 
-fn device(certificate: &Certificate) -> Device {
+pub(crate) fn device(certificate: &Certificate) -> Device {
     let attribute = |oid: &str| {
         certificate
             .extensions()

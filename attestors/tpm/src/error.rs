@@ -59,6 +59,8 @@ pub enum Error {
     AkHierarchy { found: Option<Hierarchy> },
     #[error("the certificate is not of the attestation key")]
     AkCertificateKey,
+    #[error("the certificate is not one of an attestation key: {0}")]
+    AkProfile(&'static str),
     #[error("the certificate of the attestation key leads to no given root")]
     AkChain(#[source] ChainError),
     #[error("the TPM did not give the secret of its challenge back")]
@@ -139,7 +141,7 @@ impl Error {
             Error::AkAttributes { .. } => Reason::AkAttributes,
             Error::AkScheme => Reason::AkScheme,
             Error::AkHierarchy { .. } => Reason::AkHierarchy,
-            Error::AkCertificateKey => Reason::AkNotCertified,
+            Error::AkCertificateKey | Error::AkProfile(_) => Reason::AkNotCertified,
             Error::AkChain(fault) => ak_chain_reason(fault),
             Error::Activation => Reason::ActivationFailed,
             Error::KeyWeak(KeyFault::Roca) => Reason::KeyRoca,
@@ -231,6 +233,15 @@ impl Error {
             Error::ResetBetween { quote, certify } => {
                 ("clock.counters", format!("{certify:?}"), format!("{quote:?}"))
             }
+            Error::AkCertificateKey => {
+                ("ak.certificate", "another key".into(), "the key that signed".into())
+            }
+            Error::AkProfile(fault) => {
+                ("ak.certificate", (*fault).into(), "a certificate of an attestation key".into())
+            }
+            Error::AkChain(fault) => {
+                ("ak.chain", fault.to_string(), "a path to a given root".into())
+            }
             Error::EkChain(fault) => {
                 ("ek.chain", fault.to_string(), "a path to a pinned root".into())
             }
@@ -251,7 +262,7 @@ impl Error {
             Error::EkTemplate | Error::EkProfile(_) | Error::EkKeyCertMismatch => {
                 "TCG EK Credential Profile 2.5"
             }
-            Error::EkChain(_) | Error::EkCertificate(_) => "RFC 5280 §6",
+            Error::AkChain(_) | Error::EkChain(_) | Error::EkCertificate(_) => "RFC 5280 §6",
             _ => "TPM 2.0 Library, Part 2",
         }
     }

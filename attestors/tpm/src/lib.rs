@@ -7,15 +7,19 @@
 //! | [`structures`] | TPM bytes as values: public areas, statements, signatures, selections, names |
 //! | [`endorsement`] | vendor's certificate → this endorsement key is in a genuine TPM |
 //! | [`ak`] | what an attestation key must be before anything it signs is looked at |
+//! | [`ak_certificate`] | a CA's certificate → this attestation key is in a TPM |
 //! | [`credential`] | endorsement key → this attestation key is in the same TPM |
 //! | [`verify`](mod@verify) | quote and certification → [`Claims`] |
+//! | [`advisory`] | firmware that is known to be bad, as data that an appraisal asks |
 //! | [`pcr_file`] | register values as tpm2-tools write them, for the command line |
 //!
 //! The verifier half does no I/O, asks no clock and links no TPM library. Judging the claims
 //! against a profile or a policy is not its business. Only the feature `attest` brings the
 //! collector, which talks to a device.
 
+pub mod advisory;
 pub mod ak;
+pub mod ak_certificate;
 pub mod certified;
 pub mod claims;
 #[cfg(feature = "attest")]
@@ -30,7 +34,9 @@ pub mod verify;
 pub use crate::ak::AttestationKey;
 pub use crate::ak::ProvedKey;
 pub use crate::ak::Trust;
+pub use crate::ak_certificate::AkCertificate;
 pub use crate::certified::CertifiedKey;
+pub use crate::claims::Certification;
 pub use crate::claims::Claims;
 pub use crate::credential::Activation;
 pub use crate::credential::Credential;

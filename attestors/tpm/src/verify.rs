@@ -22,10 +22,12 @@ use assay_evidence::Registers;
 use assay_evidence::crypto;
 
 use crate::ak::ProvedKey;
+use crate::ak_certificate::AkCertificate;
 use crate::certified;
 use crate::certified::CertifiedKey;
 use crate::certified::FirmwareVersion;
 use crate::claims::AkClaims;
+use crate::claims::Certification;
 use crate::claims::Claims;
 use crate::error::Error;
 use crate::structures::attest;
@@ -38,8 +40,10 @@ use crate::structures::selection::PcrSelection;
 use crate::structures::selection::Selections;
 use crate::structures::signature::Signature;
 
+mod faults;
 mod registers;
 
+pub use faults::faults;
 pub use registers::Selection;
 pub use registers::Values;
 
@@ -210,7 +214,7 @@ pub fn verify(
     }
 
     Ok(Claims {
-        ak: AkClaims { name: key.name(), trust: key.trust() },
+        ak: AkClaims::of(key),
         clock: quote.clock,
         firmware_version: FirmwareVersion(quote.firmware_version),
         selection: selections,
@@ -220,7 +224,7 @@ pub fn verify(
         certified_key,
         signature_hash: hash,
         not_checked,
-        warnings: clock_warning(&quote).into_iter().collect(),
+        warnings: warnings(&quote, key),
     })
 }
 
@@ -233,7 +237,7 @@ pub fn verify_certify(
     qualifying_data: &[u8],
     min_hash: HashAlgorithm,
     unknown_parent: UnknownParent,
-) -> Result<CertifiedKey, Error> {
+) -> Result<Certification, Error> {
     let (attest, signature) = certify.parse()?;
     let public = Public::parse_file(public)?;
     if let Some(fault) = public.key().fault() {
@@ -241,9 +245,16 @@ pub fn verify_certify(
     }
     key.verify_signature(attest.raw(), &signature, min_hash)?;
     let (name, qualified_name) = certified_names(&attest)?;
-    accept_signer(&attest, key, unknown_parent, &mut Vec::new())?;
+    let mut not_checked = Vec::new();
+    accept_signer(&attest, key, unknown_parent, &mut not_checked)?;
     accept_fresh(&attest, qualifying_data)?;
-    certified_key(&attest, public, name, qualified_name)
+    Ok(Certification {
+        ak: AkClaims::of(key),
+        certified_key: certified_key(&attest, public, name, qualified_name)?,
+        signature_hash: signature.scheme.hash(),
+        not_checked,
+        warnings: warnings(&attest, key),
+    })
 }
 
 /// A certification with the public area it is said to be of.
@@ -372,17 +383,29 @@ fn accept_same_boot(quote: &Attest<'_>, certified: &CertifiedKey) -> Result<(), 
     Ok(())
 }
 
-/// After an unclean stop the TPM does not vouch for its clock for a while; said, not refused.
-fn clock_warning(quote: &Attest<'_>) -> Option<Finding> {
-    (!quote.clock.safe).then(|| {
-        Finding::new(
+/// What is said and not refused: after an unclean stop the TPM does not vouch for its clock for a
+/// while, and old CAs signed over SHA-1.
+fn warnings(statement: &Attest<'_>, key: &ProvedKey) -> Vec<Finding> {
+    let mut warnings = Vec::new();
+    if !statement.clock.safe {
+        warnings.push(Finding::new(
             Reason::ClockUnsafe,
             "clock.safe",
             "false",
             "true",
             "TPM 2.0 Library, Part 1, §36",
-        )
-    })
+        ));
+    }
+    if key.certificate().is_some_and(AkCertificate::weak_signature) {
+        warnings.push(Finding::new(
+            Reason::CertSignatureWeak,
+            "ak.chain",
+            "a signature over SHA-1",
+            "SHA-256 or stronger",
+            "NIST SP 800-131A",
+        ));
+    }
+    warnings
 }
 
 /// TPM2B_ATTEST: the largest statement is far smaller.

@@ -19,6 +19,7 @@ use assay_tpm::Expected;
 use assay_tpm::ProvedKey;
 use assay_tpm::Public;
 use assay_tpm::TpmClass;
+use assay_tpm::ak_certificate;
 use assay_tpm::endorsement;
 use assay_tpm::pcr_file::PcrFile;
 use assay_tpm::verify::Selection;
@@ -223,8 +224,10 @@ fn windows_keys_are_certified_by_certified_keys() {
         let folder = quotes.join(case);
         let aik = Certificate::parse(&read(folder.join("aik.der"))).unwrap();
         let ica = Certificate::parse(&read(folder.join("ica.der"))).unwrap();
-        let key = ProvedKey::certified(None, &aik, &[ica], &roots, at(time));
-        let key = key.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        let aik = ak_certificate::verify(&aik, &[ica], &roots, at(time));
+        let aik = aik.unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        assert!(aik.device().manufacturer.starts_with("id:"), "{case}");
+        let key = ProvedKey::certified(&aik).unwrap();
         let (attest, bare) = (read(folder.join("attest.bin")), read(folder.join("sig.bin")));
         let (public, nonce) = (read(folder.join("pubarea.bin")), hex::decode(nonce).unwrap());
         let verify = |hash: u8, min_hash| {
@@ -241,8 +244,8 @@ fn windows_keys_are_certified_by_certified_keys() {
     let folder = quotes.join("fido-conformance-sha256");
     let aik = Certificate::parse(&read(folder.join("aik.der"))).unwrap();
     let ica = Certificate::parse(&read(folder.join("ica.der"))).unwrap();
-    let key = ProvedKey::certified(None, &aik, &[ica], &roots, at("2020-01-01T00:00:00Z"));
-    assert_eq!(key.unwrap_err().reason(), Reason::AkNotCertified);
+    let aik = ak_certificate::verify(&aik, &[ica], &roots, at("2020-01-01T00:00:00Z"));
+    assert_eq!(aik.unwrap_err().reason(), Reason::AkNotCertified);
 }
 
 #[test]

@@ -72,7 +72,9 @@ fn a_certification_by_itself_tells_where_the_key_lives() {
         let min_hash = HashAlgorithm::Sha256;
         let key =
             verify_certify(certify, &public, &ak("p256"), &NONCE, min_hash, UnknownParent::Refuse);
-        assert_eq!(key.unwrap().hierarchy(), Some(hierarchy));
+        let certified = key.unwrap();
+        assert_eq!(certified.certified_key().hierarchy(), Some(hierarchy));
+        assert!(certified.not_checked().is_empty());
     }
 }
 

@@ -84,7 +84,11 @@ impl Shown {
             self.svid_public.as_deref(),
             self.pcrs.as_deref(),
         )?;
-        assay_tpm::verify(&evidence, key, expected)
+        let verdict = assay_tpm::verify(&evidence, key, expected);
+        // The list of all faults begins with the one that decided, and is empty for genuine evidence.
+        let faults = assay_tpm::verify::faults(&evidence, key, expected);
+        assert_eq!(faults.first(), verdict.as_ref().err());
+        verdict
     }
 }
 
