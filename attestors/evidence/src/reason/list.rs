@@ -349,6 +349,178 @@ reasons! {
         cause "its own TPM refuses, or its endorsement chain is not configured"
         remedy "look at the first error of the server's log; configure `[custody]`";
 
+    // --- confidential computing: chains, revocation, binding ---------------------------------
+    ReportDataMismatch "report-data-mismatch"
+        means "The report was made for other report data than expected"
+        cause "an old report played again, a report of another exchange, or the wrong value given"
+        remedy "collect a report for this binding";
+    CertMalformed "cert-malformed"
+        means "A certificate of the chain cannot be read, or lacks what such a certificate says"
+        cause "a damaged file, the wrong file, or a certificate that was altered"
+        remedy "fetch the certificate again from the vendor";
+    CertSignatureAlgorithm "cert-signature-algorithm"
+        means "A certificate is signed by another algorithm or other parameters than its vendor uses"
+        cause "a certificate that was altered, or not made by this vendor"
+        remedy "fetch the certificate again from the vendor";
+    CertExpired "cert-expired"
+        means "A certificate of the chain is outside of its dates"
+        cause "old collateral, evidence judged later than it was made, or a wrong clock"
+        remedy "judge old evidence at its own time (`--at`); fetch fresh certificates for new";
+    CertRevoked "cert-revoked"
+        means "A certificate of the chain is on its root's revocation list"
+        cause "the vendor withdrew it"
+        remedy "ask the vendor for a new certificate; do not trust the host meanwhile";
+    CrlInvalid "crl-invalid"
+        means "The revocation list cannot be read, or was not signed by the root of this chain"
+        cause "the list of another product, or one that was altered"
+        remedy "fetch the list of this product from the vendor";
+    CrlStale "crl-stale"
+        means "The revocation list is not in force at the time of judging"
+        cause "a list that was not renewed, or one that is newer than the evidence is judged at"
+        remedy "fetch the list again; a newer one may revoke what this one does not";
+    IssuerNotCa "issuer-not-ca"
+        means "A certificate was issued by one that may not issue any"
+        cause "an end certificate used as an issuer"
+        remedy "pass the vendor's chain";
+    ChainMissing "chain-missing"
+        means "The certificate of an issuer is not there"
+        cause "an incomplete chain"
+        remedy "pass the vendor's chain";
+    ChainBroken "chain-broken"
+        means "A certificate between the key and the root is not signed by the one above it"
+        cause "certificates of different chains mixed, or one that was altered"
+        remedy "fetch the chain again from the vendor";
+    RootNotTrusted "root-not-trusted"
+        means "The chain ends at a root that is not pinned"
+        cause "test hardware, or a root that somebody made"
+        remedy "for test hardware pass the root by `--danger-extra-roots` knowingly";
+    RootOperatorSupplied "root-operator-supplied"
+        means "The evidence leads to a root that the operator supplied, not to the vendor's"
+        cause "test hardware, given through `danger_extra_roots`"
+        remedy "allow it in the policy of a test, never in production";
+
+    // --- snp ----------------------------------------------------------------------------------
+    ReportLength "report-length"
+        means "The report is not exactly as long as a report is"
+        cause "a cut file, padding that was not stripped, or another kind of file"
+        remedy "pass the 1184 bytes of the report and nothing else";
+    ReportVersion "report-version"
+        means "The report is of a version that is not known here"
+        cause "newer firmware than this build knows, or not a report"
+        remedy "update; an unknown version is never read as an older one";
+    ReportSigAlgo "report-sig-algo"
+        means "The report names a signature algorithm that is not known"
+        cause "not a report, or one that was altered"
+        remedy "collect the report again";
+    ReportReservedBits "report-reserved-bits"
+        means "Bits of the report are set that its version reserves"
+        cause "a report that was altered, or firmware that this build does not know"
+        remedy "collect the report again; report it if it is genuine";
+    SnpGuestPolicyInvalid "snp-guest-policy-invalid"
+        means "The report has a guest policy that no guest can be launched with"
+        cause "a report that was altered"
+        remedy "collect the report again";
+    HostCertsMalformed "host-certs-malformed"
+        means "The host's certificate table cannot be read"
+        cause "a table that was cut, or that the host filled wrongly"
+        remedy "look at what the host stores for its guests; or pass `--vek` and `--chain`";
+    SigningKeyNone "signing-key-none"
+        means "The report says that no key signed it"
+        cause "a host that switched signing off"
+        remedy "ask the host's operator; such a report proves nothing";
+    ChipKeyMasked "chip-key-masked"
+        means "The host withheld the chip's key, so the report is not signed"
+        cause "MaskChipKey in the host's configuration"
+        remedy "ask the host's operator to clear it, or to load a VLEK";
+    VekMissing "vek-missing"
+        means "There is no certificate of the key that signed the report"
+        cause "no certificate in the host's table and none given"
+        remedy "fetch it from the vendor for this chip and TCB: `assay endorsement fetch`";
+    VekKindMismatch "vek-kind-mismatch"
+        means "The report was signed by another kind of key than the certificate is of"
+        cause "a VLEK certificate beside a report signed by a VCEK, or the reverse"
+        remedy "pass the certificate of the key that the report names";
+    VekWrongIssuer "vek-wrong-issuer"
+        means "The certificate's issuer is not the one for its kind of key"
+        cause "a VLEK below an ASK, or a VCEK below an ASVK"
+        remedy "pass the chain that belongs to this kind of key";
+    VekNotSignedByAmd "vek-not-signed-by-amd"
+        means "The certificate of the key is not signed by the issuer that it names"
+        cause "a certificate that somebody made, or one that was altered"
+        remedy "fetch it from the vendor; do not trust the host that gave it";
+    ProductMismatch "product-mismatch"
+        means "Report, certificate and chain are not of one processor generation"
+        cause "files of different machines, or the chain of another product"
+        remedy "pass certificate and chain of the product that made the report";
+    VekChipMismatch "vek-chip-mismatch"
+        means "The certificate is of another chip than the report"
+        cause "files of different machines"
+        remedy "fetch the certificate for the chip id of the report";
+    VekTcbMismatch "vek-tcb-mismatch"
+        means "The certificate is for another TCB than the report states"
+        cause "firmware was updated between the two, or files of different machines"
+        remedy "fetch the certificate for the reported TCB";
+    TcbOrder "tcb-order"
+        means "The TCB versions of the report contradict each other"
+        cause "a report that no firmware makes"
+        remedy "collect the report again; report it if it is genuine";
+    ReportSignatureInvalid "report-signature-invalid"
+        means "The signature on the report does not verify"
+        cause "a report that was altered, or the certificate of another chip"
+        remedy "collect the report again; pass the certificate of this chip and TCB";
+    SnpGuestPolicyDebug "snp-guest-policy-debug"
+        means "The host may read and write the memory of this guest"
+        cause "a guest launched with DEBUG in its policy"
+        remedy "launch it without; debugging and secrets do not go together";
+    SnpGuestPolicyMigrateMa "snp-guest-policy-migrate-ma"
+        means "A migration agent may move this guest, with its memory, to another machine"
+        cause "a guest launched with MIGRATE_MA in its policy"
+        remedy "launch it without, or allow its migration agent in the policy";
+    SnpGuestPolicyWeak "snp-guest-policy-weak"
+        means "The guest's policy allows what the appraisal policy does not"
+        cause "a guest launched with weaker demands: SMT, an old ABI, several sockets"
+        remedy "launch it with the demands that the finding names";
+    SnpPlatform "snp-platform"
+        means "The platform has a setting that the policy does not want"
+        cause "SMT on, an alias check that was not made, a protection that is off"
+        remedy "change the host's firmware setup, or the policy line that the finding names";
+    VmplNotAllowed "vmpl-not-allowed"
+        means "The report was asked for at a privilege level that the policy does not allow"
+        cause "a report that the host asked for, or a guest's less privileged part"
+        remedy "ask for the report inside of the guest, at the level that the policy names";
+    ChipIdMasked "chip-id-masked"
+        means "The report hides which chip made it"
+        cause "MaskChipId in the host's configuration"
+        remedy "ask the host's operator to clear it, or allow it in the policy";
+    SnpTcbBelowFloor "snp-tcb-below-floor"
+        means "The platform's TCB is below what the policy asks for"
+        cause "firmware or microcode that was not updated, or not committed"
+        remedy "update the host to what the finding names, and commit it";
+    SnpFirmwareBelowFloor "snp-firmware-below-floor"
+        means "The platform's SNP firmware is older than the policy asks for"
+        cause "firmware that was not updated, or not committed"
+        remedy "update the host's SNP firmware, and commit it";
+    SnpFirmwareProvisional "snp-firmware-provisional"
+        means "The platform runs firmware that is not committed and may still be rolled back"
+        cause "an update that is being tried out; common in the field"
+        remedy "commit the firmware, or allow provisional firmware in the policy";
+    SnpMitigationMissing "snp-mitigation-missing"
+        means "The platform lacks a mitigation that the policy asks for"
+        cause "firmware that was not updated, or a report too old to say"
+        remedy "update the host's firmware";
+    SnpMeasurementUnknown "snp-measurement-unknown"
+        means "The guest was launched with another measurement than expected"
+        cause "another firmware, kernel or command line than the reference"
+        remedy "compare `assay profile predict snp` with what was launched";
+    SnpIdentityUnknown "snp-identity-unknown"
+        means "The guest carries another identity block, host data or chip than expected"
+        cause "a guest of another owner, or another machine"
+        remedy "look at who launched it; add the value to the policy if it is wanted";
+    SnpGenerationTier "snp-generation-tier"
+        means "This processor generation is trusted less than the policy asks for"
+        cause "a generation whose keys are known to leak, or hardware of no vendor"
+        remedy "use a newer generation, or name the chip in the policy's list";
+
     // --- admission and standing ---------------------------------------------------------------
     NotAdmitted "not-admitted"
         means "The machine proved itself, but nobody admitted it"
