@@ -11,9 +11,12 @@ mod connect;
 mod entry;
 mod face;
 mod fetch;
+mod input;
+mod inspect;
 mod node;
 mod output;
 mod record;
+mod verdict;
 mod verify;
 
 use std::process::ExitCode;
@@ -35,6 +38,7 @@ Run      server      appraise nodes and issue identities
          demo        show the whole story on software TPMs
 Prove    attest      collect evidence from this machine's TPM
          verify      tell whether evidence is genuine, offline
+         inspect     show what a certificate, a log or a list says
 Use      fetch       get SVIDs over the Workload API, as a workload would
          validate    tell whether a JWT-SVID is good
 Manage   node        admit, list, explain, ban and release nodes
@@ -85,6 +89,9 @@ enum Command {
     /// Tell whether evidence is genuine, offline
     #[command(subcommand)]
     Verify(verify::VerifyCommand),
+    /// Show what a certificate, a log or a list says
+    #[command(subcommand)]
+    Inspect(inspect::InspectCommand),
     /// Get SVIDs over the Workload API, as a workload would
     #[command(subcommand)]
     Fetch(fetch::FetchCommand),
@@ -155,6 +162,7 @@ fn run(cli: Cli) -> Result<Answer, Failure> {
         }
         Command::Attest(args) => args.run(),
         Command::Verify(command) => command.run(),
+        Command::Inspect(command) => command.run(),
         Command::Fetch(command) => connect::block_on(command.run()),
         Command::Validate(command) => connect::block_on(command.run()),
         Command::Node(command) => connect::block_on(command.run()),

@@ -221,3 +221,18 @@ fn quotes_of_real_tpms_are_genuine() {
     let (answer, exit) = verify("9008");
     assert_eq!((text(&answer, "/reason"), exit), ("nonce-mismatch", 1), "{answer}");
 }
+
+#[test]
+fn a_certificate_is_shown_as_untrusted_and_rubbish_is_malformed() {
+    let Some(collected) = Collected::new() else { return };
+    let file = collected.path("ek.crt").display().to_string();
+    let (answer, exit) = json(&["inspect", "cert", &file]);
+    assert_eq!((text(&answer, "/verdict"), exit), ("genuine", 0), "{answer}");
+    assert_eq!(answer["untrusted"], true);
+    assert_eq!(answer["claims"], Value::Null);
+    assert!(text(&answer, "/certificate/tpm/manufacturer").starts_with("id:"), "{answer}");
+    let quote = collected.path("quote.msg").display().to_string();
+    let (answer, exit) = json(&["inspect", "cert", &quote]);
+    assert_eq!((text(&answer, "/reason"), exit), ("ek-cert-malformed", 1), "{answer}");
+    assert_eq!(text(&answer, "/verdict"), "malformed");
+}

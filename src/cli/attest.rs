@@ -61,10 +61,10 @@ mod tpm {
     use super::Answer;
     use super::AttestArgs;
     use super::Failure;
-    use crate::cli::verify;
+    use crate::cli::input;
 
     pub fn collect(args: &AttestArgs) -> Result<Answer, Failure> {
-        let nonce = verify::nonce(&args.nonce)?;
+        let nonce = input::nonce(&args.nonce)?;
         let device = Device::open(&args.device).map_err(|error| device_failure(&error))?;
         let files = files(&device, &nonce).map_err(|error| device_failure(&error))?;
         let failed = |error: io::Error| {

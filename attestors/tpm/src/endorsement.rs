@@ -300,7 +300,8 @@ fn accept_profile(certificate: &Certificate, key: &PublicKey) -> Result<Device, 
     Ok(device)
 }
 
-pub(crate) fn device(certificate: &Certificate) -> Device {
+/// What a certificate claims of its device; empty where it says nothing.
+pub fn device(certificate: &Certificate) -> Device {
     let attribute = |oid: &str| {
         certificate
             .extensions()

@@ -122,7 +122,7 @@ impl<'a> Signed<'a> {
         }
     }
 
-    fn parse(self) -> Result<(Attest<'a>, Signature<'a>), Error> {
+    pub fn parse(self) -> Result<(Attest<'a>, Signature<'a>), Error> {
         Ok((Attest::parse(self.attest)?, Signature::parse(self.signature)?))
     }
 }

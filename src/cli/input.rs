@@ -1,0 +1,154 @@
+//! What the offline commands read: files, folders of certificates, numbers in hex, the time.
+//!
+//! Each input is bounded, standard input can be one of them, and what cannot be read is a
+//! [`Failure`] (exit 2). Whether what was read is any good is not asked here.
+
+use std::cell::Cell;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+
+use assay_evidence::Certificate;
+use assay_evidence::Time;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::cli::output::Failure;
+use crate::clock::Clock;
+
+/// The files of one command; remembers whether standard input was one of them.
+#[derive(Default)]
+pub struct Inputs {
+    stdin_taken: Cell<bool>,
+}
+
+impl Inputs {
+    /// The whole file, at most 1 MiB; `-` is standard input, once.
+    pub fn read(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+        self.read_up_to(path, MAX_FILE)
+    }
+
+    pub fn read_optional(&self, path: Option<&PathBuf>) -> Result<Option<Vec<u8>>, Failure> {
+        path.map(|path| self.read(path)).transpose()
+    }
+
+    /// The whole file, at most `max` bytes.
+    pub fn read_up_to(&self, path: &Path, max: u64) -> Result<Vec<u8>, Failure> {
+        let failed = |error: std::io::Error| {
+            Failure::new(format!("cannot read `{}`: {error}", path.display()))
+        };
+        let mut bytes = Vec::new();
+        let source: Box<dyn Read> = if path == Path::new("-") {
+            if self.stdin_taken.replace(true) {
+                return Err(Failure::new("`-` is given twice, and standard input is there once"));
+            }
+            Box::new(std::io::stdin())
+        } else {
+            Box::new(fs::File::open(path).map_err(failed)?)
+        };
+        source.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > max {
+            let limit = max / 1024;
+            return Err(Failure::new(format!("`{}` is longer than {limit} KiB", path.display())));
+        }
+        Ok(bytes)
+    }
+
+    /// Every certificate of a file, or of the files of a folder. What else a folder holds is passed
+    /// over; a file that is named like a certificate and holds none is not.
+    pub fn certificates(&self, path: &Path) -> Result<Vec<Certificate>, Failure> {
+        if !path.is_dir() {
+            return self.certificates_of(path);
+        }
+        let entries = fs::read_dir(path)
+            .map_err(|error| Failure::new(format!("cannot read `{}`: {error}", path.display())))?;
+        let mut files: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+        files.sort();
+        let mut found = Vec::new();
+        for file in files {
+            match self.certificates_of(&file) {
+                Ok(set) => found.extend(set),
+                Err(failure) if is_named_certificate(&file) => return Err(failure),
+                Err(_) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    fn certificates_of(&self, file: &Path) -> Result<Vec<Certificate>, Failure> {
+        Certificate::parse_set(&self.read(file)?).map_err(|error| {
+            Failure::new(format!("`{}` holds no certificate: {error}", file.display()))
+        })
+    }
+
+    /// Trust anchors of one role; none at all is a mistake of the caller.
+    pub fn anchors(&self, option: &str, path: &Path) -> Result<Vec<Certificate>, Failure> {
+        let found = self.certificates(path)?;
+        if found.is_empty() {
+            return Err(Failure::new(format!("{option}: no certificate in `{}`", path.display())));
+        }
+        Ok(found)
+    }
+
+    /// Certificates that help to find a path and are never anchors.
+    pub fn intermediates(&self, path: Option<&PathBuf>) -> Result<Vec<Certificate>, Failure> {
+        path.map_or(Ok(Vec::new()), |path| self.certificates(path))
+    }
+}
+
+fn is_named_certificate(file: &Path) -> bool {
+    let extension = file.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| ["pem", "crt", "cer", "der"].contains(&extension))
+}
+
+/// The time to judge at: the one given, else the machine's.
+pub fn at(given: Option<Time>) -> Time {
+    given.unwrap_or_else(|| Clock::machine().now())
+}
+
+/// An even number of hex digits, either case, 1 to 64 bytes.
+pub fn nonce(text: &str) -> Result<Vec<u8>, Failure> {
+    let bytes = hex::decode(text).ok().filter(|bytes| (1..=MAX_NONCE).contains(&bytes.len()));
+    bytes.ok_or_else(|| {
+        Failure::new(format!("--nonce is 1 to {MAX_NONCE} bytes in hex, found `{text}`"))
+    })
+}
+
+/// DER, also where the file is PEM.
+pub fn der_of(bytes: &[u8]) -> Vec<u8> {
+    pem_body(bytes, "CERTIFICATE").unwrap_or_else(|| bytes.to_vec())
+}
+
+/// The first PEM block of that label.
+pub fn pem_body(bytes: &[u8], label: &str) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
+    let (body, _) = rest.split_once(&format!("-----END {label}-----"))?;
+    STANDARD.decode(body.split_whitespace().collect::<String>()).ok()
+}
+
+const MAX_FILE: u64 = 1_024 * 1_024;
+const MAX_NONCE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_nonce_is_one_to_sixty_four_bytes_of_hex() {
+        assert_eq!(nonce("00FF").unwrap(), [0, 0xff]);
+        for text in ["", "0", "0x00", "zz", &"00".repeat(65)] {
+            assert!(nonce(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_folder_without_certificates_gives_no_anchor() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = Inputs::default().anchors("--ek-roots", folder.path()).unwrap_err();
+        assert!(told.message.starts_with("--ek-roots"), "{}", told.message);
+    }
+}

@@ -1,0 +1,195 @@
+//! What the offline commands answer about evidence, in the one shape that all of them share.
+//!
+//! A refusal comes first and whole: each fault with what was found and what was expected. Claims
+//! are told only of evidence that held.
+
+use assay_evidence::Finding;
+use assay_evidence::Reason;
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::output::AFFIRMED;
+use crate::cli::output::Answer;
+use crate::cli::output::Failure;
+use crate::cli::output::REFUSED;
+
+/// What was established, or why nothing was.
+pub struct Verdict {
+    /// All faults, most decisive first; genuine when empty.
+    pub faults: Vec<Finding>,
+    pub warnings: Vec<Finding>,
+    pub not_checked: Vec<String>,
+    /// An object, told only without faults.
+    pub claims: Map<String, Value>,
+    /// SHA-256 over the canonical signed bytes.
+    pub evidence_id: [u8; 32],
+    /// The first line of the text of genuine evidence.
+    pub summary: String,
+}
+
+impl Verdict {
+    pub fn refused(faults: Vec<Finding>, evidence_id: [u8; 32]) -> Verdict {
+        Verdict {
+            faults,
+            warnings: Vec::new(),
+            not_checked: Vec::new(),
+            claims: Map::new(),
+            evidence_id,
+            summary: String::new(),
+        }
+    }
+
+    pub fn answer(self) -> Answer {
+        let reason = self.faults.first().map(|fault| fault.code);
+        let verdict = word(reason);
+        let json = json!({
+            "verdict": verdict,
+            "reason": reason,
+            "reasons": self.faults,
+            "claims": if reason.is_none() { Value::Object(self.claims.clone()) } else { Value::Null },
+            "warnings": self.warnings,
+            "not_checked": self.not_checked,
+            "evidence_id": hex::encode(self.evidence_id),
+        });
+        let exit = if reason.is_none() { AFFIRMED } else { REFUSED };
+        Answer { json, text: self.text(verdict), exit }
+    }
+
+    fn text(&self, verdict: &str) -> String {
+        let mut text = String::new();
+        if self.faults.is_empty() {
+            text.push_str(&format!("{verdict}: {}\n", self.summary));
+            for (claim, value) in flat(&self.claims) {
+                text.push_str(&format!("  {claim:<28} {value}\n"));
+            }
+        }
+        for fault in &self.faults {
+            text.push_str(&format!("{verdict}: {}\n", told(fault)));
+        }
+        for warning in &self.warnings {
+            text.push_str(&format!("warning: {}\n", told(warning)));
+        }
+        for gap in &self.not_checked {
+            text.push_str(&format!("  not checked: {gap}\n"));
+        }
+        // One remedy per fault, after all of them were told.
+        let mut hints: Vec<&str> = Vec::new();
+        for fault in &self.faults {
+            if !hints.contains(&fault.code.remedy()) {
+                hints.push(fault.code.remedy());
+            }
+        }
+        for hint in hints {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        text
+    }
+}
+
+/// One fault as it stands in a terminal.
+fn told(finding: &Finding) -> String {
+    let Finding { code, claim, found, expected, source } = finding;
+    format!(
+        "{code}\n  {claim}\n    found     {found}\n    expected  {expected}\n    by        {source}"
+    )
+}
+
+/// `genuine` without a reason; evidence that cannot even be read is `malformed`.
+fn word(reason: Option<Reason>) -> &'static str {
+    match reason {
+        None => "genuine",
+        Some(reason) if is_of_shape(reason) => "malformed",
+        Some(_) => "refused",
+    }
+}
+
+fn is_of_shape(reason: Reason) -> bool {
+    let size = matches!(reason, Reason::TrailingBytes | Reason::EvidenceTooLarge);
+    size || reason.code().ends_with("malformed")
+}
+
+/// Any serialisable claims as a JSON object.
+pub fn claims(value: &impl Serialize) -> Result<Map<String, Value>, Failure> {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(object)) => Ok(object),
+        _ => Err(Failure::new("the claims cannot be written as JSON")),
+    }
+}
+
+/// Every leaf of the claims with its path, in the order they came.
+fn flat(claims: &Map<String, Value>) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    for (name, value) in claims {
+        descend(name, value, &mut lines);
+    }
+    lines
+}
+
+fn descend(path: &str, value: &Value, lines: &mut Vec<(String, String)>) {
+    match value {
+        Value::Null => {}
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                descend(&format!("{path}.{name}"), value, lines);
+            }
+        }
+        Value::Array(items) if items.iter().any(|item| item.is_object() || item.is_array()) => {
+            for (index, item) in items.iter().enumerate() {
+                descend(&format!("{path}[{index}]"), item, lines);
+            }
+        }
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(bare).collect();
+            lines.push((path.to_owned(), items.join(" ")));
+        }
+        other => lines.push((path.to_owned(), bare(other))),
+    }
+}
+
+fn bare(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(code: Reason) -> Finding {
+        Finding::new(code, "pcr.sha256.7", "aa", "bb", "profile `x` line 3")
+    }
+
+    #[test]
+    fn a_refusal_is_told_first_and_claims_are_kept_back() {
+        let mut verdict = Verdict::refused(vec![fault(Reason::NonceMismatch)], [0; 32]);
+        verdict.claims.insert("debug".to_owned(), json!(true));
+        let answer = verdict.answer();
+        assert_eq!(answer.exit, REFUSED);
+        assert!(answer.text.starts_with("refused: nonce-mismatch\n"), "{}", answer.text);
+        assert_eq!(answer.json["claims"], Value::Null);
+        assert_eq!(answer.json["reason"], "nonce-mismatch");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_malformed() {
+        for (code, word) in
+            [(Reason::TpmMalformed, "malformed"), (Reason::TrailingBytes, "malformed")]
+        {
+            let answer = Verdict::refused(vec![fault(code)], [0; 32]).answer();
+            assert_eq!((answer.json["verdict"].as_str(), answer.exit), (Some(word), REFUSED));
+        }
+    }
+
+    #[test]
+    fn claims_are_printed_by_their_path() {
+        let Ok(Value::Object(claims)) =
+            serde_json::from_str(r#"{"ak":{"trust":"caller","n":[1,2]}}"#)
+        else {
+            unreachable!()
+        };
+        let lines = flat(&claims);
+        assert_eq!(lines[0], ("ak.n".to_owned(), "1 2".to_owned()));
+        assert_eq!(lines[1], ("ak.trust".to_owned(), "caller".to_owned()));
+    }
+}

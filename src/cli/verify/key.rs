@@ -1,0 +1,253 @@
+//! The key that signed a TPM statement, and every reason given to believe in it: the caller's word,
+//! a certificate of the key, and beside them the endorsement certificate of the TPM.
+
+use std::path::PathBuf;
+
+use assay_evidence::Certificate;
+use assay_evidence::Finding;
+use assay_evidence::HashAlgorithm;
+use assay_evidence::PublicKey;
+use assay_evidence::Time;
+use assay_tpm::Anchors;
+use assay_tpm::AttestationKey;
+use assay_tpm::EkRoot;
+use assay_tpm::Error;
+use assay_tpm::ProvedKey;
+use assay_tpm::Public;
+use assay_tpm::TpmClass;
+use assay_tpm::ak_certificate;
+use assay_tpm::endorsement;
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::input;
+use crate::cli::input::Inputs;
+use crate::cli::output::Failure;
+use crate::cli::verdict::Verdict;
+
+/// Options that say which key is believed, and why.
+#[derive(Args, Debug)]
+pub struct KeyArgs {
+    /// Attestation key you vouch for: TPM2B_PUBLIC, TPMT_PUBLIC, or SubjectPublicKeyInfo (PEM, DER)
+    #[arg(long, value_name = "FILE", required_unless_present = "ak_cert")]
+    ak: Option<PathBuf>,
+    /// Certificate of the attestation key; it must chain to --ak-roots and be of the same key
+    #[arg(long, value_name = "FILE", requires = "ak_roots")]
+    ak_cert: Option<PathBuf>,
+    /// Trust anchors for the certificate of the attestation key: a file or a folder
+    #[arg(long, value_name = "PATH", requires = "ak_cert")]
+    ak_roots: Option<PathBuf>,
+    /// EK certificate of the same TPM; verified too, though offline nothing ties the AK to it
+    #[arg(long, value_name = "FILE", requires = "ek_roots")]
+    ek_cert: Option<PathBuf>,
+    /// Public area of the EK; the AK must then be a child of it or a primary of its hierarchy
+    #[arg(long, value_name = "FILE")]
+    ek_pub: Option<PathBuf>,
+    /// Trust anchors for the EK certificate: a file or a folder
+    #[arg(long, value_name = "PATH", requires = "ek_cert")]
+    ek_roots: Option<PathBuf>,
+    /// Intermediates for both chains; never anchors
+    #[arg(long, value_name = "PATH")]
+    intermediates: Option<PathBuf>,
+    /// Weakest hash that a signature may be over
+    #[arg(long, value_name = "HASH", default_value = "sha256")]
+    pub min_hash: HashAlgorithm,
+    /// Time to judge at, RFC 3339; now if left out
+    #[arg(long, value_name = "TIME")]
+    at: Option<Time>,
+}
+
+/// The files that [`KeyArgs`] name, read.
+pub struct KeyFiles {
+    ak: Option<Vec<u8>>,
+    ak_certificate: Option<Vec<u8>>,
+    ak_roots: Vec<Certificate>,
+    ek_certificate: Option<Vec<u8>>,
+    ek_public: Option<Vec<u8>>,
+    ek_roots: Vec<Certificate>,
+    intermediates: Vec<Certificate>,
+    now: Time,
+}
+
+/// The files as values; nothing is believed yet.
+pub struct Claimed {
+    ak: Option<ClaimedKey>,
+    ak_certificate: Option<Certificate>,
+    ek_certificate: Option<Certificate>,
+    ek_public: Option<Public>,
+}
+
+enum ClaimedKey {
+    Area(Public),
+    Bare(PublicKey),
+}
+
+/// What came of the key options.
+pub struct Believed {
+    pub key: ProvedKey,
+    pub endorsement: Option<endorsement::EndorsementCertificate>,
+}
+
+impl KeyArgs {
+    pub fn read(&self, inputs: &Inputs) -> Result<KeyFiles, Failure> {
+        let anchors = |option: &str, path: &Option<PathBuf>| {
+            path.as_ref().map_or(Ok(Vec::new()), |path| inputs.anchors(option, path))
+        };
+        Ok(KeyFiles {
+            ak: inputs.read_optional(self.ak.as_ref())?,
+            ak_certificate: inputs.read_optional(self.ak_cert.as_ref())?,
+            ak_roots: anchors("--ak-roots", &self.ak_roots)?,
+            ek_certificate: inputs.read_optional(self.ek_cert.as_ref())?,
+            ek_public: inputs.read_optional(self.ek_pub.as_ref())?,
+            ek_roots: anchors("--ek-roots", &self.ek_roots)?,
+            intermediates: inputs.intermediates(self.intermediates.as_ref())?,
+            now: input::at(self.at),
+        })
+    }
+}
+
+impl Believed {
+    /// Says beside the claims what the endorsement certificate adds, and what it cannot add.
+    pub fn add_to(&self, verdict: &mut Verdict) {
+        let Some(ek) = &self.endorsement else { return };
+        let claims = json!({
+            "spki_sha256": hex::encode(ek.key().spki_sha256()),
+            "root_sha256": hex::encode(ek.root_sha256()),
+            "manufacturer": ek.device().manufacturer,
+            "model": ek.device().model,
+            "version": ek.device().version,
+        });
+        verdict.claims.insert("ek".to_owned(), claims);
+        verdict.not_checked.push("activation: offline nothing ties the AK to this EK".to_owned());
+    }
+}
+
+impl KeyFiles {
+    /// Stage one: the shape of every file.
+    pub fn parse(&self) -> Result<Claimed, Vec<Finding>> {
+        let mut faults = Vec::new();
+        let mut note = |error: Error| faults.push(error.finding());
+        let claimed = Claimed {
+            ak: parsed(&self.ak, attestation_key, &mut note),
+            ak_certificate: parsed(
+                &self.ak_certificate,
+                |bytes| endorsement::certificate_in_nv(&input::der_of(bytes)),
+                &mut note,
+            ),
+            ek_certificate: parsed(
+                &self.ek_certificate,
+                |bytes| endorsement::certificate_in_nv(&input::der_of(bytes)),
+                &mut note,
+            ),
+            ek_public: parsed(&self.ek_public, Public::parse_file, &mut note),
+        };
+        if faults.is_empty() { Ok(claimed) } else { Err(faults) }
+    }
+
+    /// Stages two and three: attributes of the keys, then the chains.
+    pub fn believe(&self, claimed: Claimed) -> Result<Believed, Vec<Finding>> {
+        let mut faults = Vec::new();
+        let key = match claimed.ak {
+            Some(ClaimedKey::Area(public)) => {
+                Some(AttestationKey::new(public).map(ProvedKey::enrolled))
+            }
+            Some(ClaimedKey::Bare(key)) => Some(ProvedKey::enrolled_bare(key)),
+            None => None,
+        };
+        let key = match key.transpose() {
+            Ok(key) => key,
+            Err(error) => {
+                faults.push(error.finding());
+                None
+            }
+        };
+        let endorsement = self.endorsement(claimed.ek_certificate, claimed.ek_public.as_ref());
+        let endorsement = endorsement.unwrap_or_else(|error| {
+            faults.push(error.finding());
+            None
+        });
+        let key = match claimed.ak_certificate {
+            Some(certificate) => self.certified(key, &certificate).map(Some),
+            None => Ok(key),
+        };
+        let key = key.unwrap_or_else(|error| {
+            faults.push(error.finding());
+            None
+        });
+        match key {
+            Some(key) if faults.is_empty() => {
+                let key = match &claimed.ek_public {
+                    Some(public) => key.beside(public),
+                    None => key,
+                };
+                Ok(Believed { key, endorsement })
+            }
+            _ => Err(faults),
+        }
+    }
+
+    fn certified(
+        &self,
+        key: Option<ProvedKey>,
+        certificate: &Certificate,
+    ) -> Result<ProvedKey, Error> {
+        let verified =
+            ak_certificate::verify(certificate, &self.intermediates, &self.ak_roots, self.now)?;
+        match key {
+            Some(key) => key.certified_by(&verified),
+            None => ProvedKey::certified(&verified),
+        }
+    }
+
+    fn endorsement(
+        &self,
+        certificate: Option<Certificate>,
+        public: Option<&Public>,
+    ) -> Result<Option<endorsement::EndorsementCertificate>, Error> {
+        let Some(certificate) = certificate else { return Ok(None) };
+        if let Some(public) = public {
+            if certificate.public_key().ok() != Some(public.key()) {
+                return Err(Error::EkKeyCertMismatch);
+            }
+            endorsement::Template::of(public).ok_or(Error::EkTemplate)?;
+        }
+        // A root given by hand says nothing of the class, so the claims do not either.
+        let roots = self.ek_roots.iter().cloned();
+        let roots = roots.map(|certificate| EkRoot { certificate, class: TpmClass::Software });
+        let anchors = Anchors::new(roots.collect(), self.intermediates.clone());
+        endorsement::verify_certificate(certificate, Vec::new(), &anchors, self.now).map(Some)
+    }
+}
+
+fn parsed<T>(
+    bytes: &Option<Vec<u8>>,
+    parse: impl Fn(&[u8]) -> Result<T, Error>,
+    note: &mut impl FnMut(Error),
+) -> Option<T> {
+    match bytes.as_deref().map(parse)? {
+        Ok(value) => Some(value),
+        Err(error) => {
+            note(error);
+            None
+        }
+    }
+}
+
+/// TPM2B_PUBLIC, TPMT_PUBLIC, or a SubjectPublicKeyInfo in PEM or DER.
+fn attestation_key(bytes: &[u8]) -> Result<ClaimedKey, Error> {
+    if let Some(der) = input::pem_body(bytes, "PUBLIC KEY") {
+        return bare_key(&der);
+    }
+    match Public::parse_file(bytes) {
+        Ok(public) => Ok(ClaimedKey::Area(public)),
+        // A DER SEQUENCE is no TPM structure: 0x30 is no TPM object type.
+        Err(_) if bytes.first() == Some(&0x30) => bare_key(bytes),
+        Err(error) => Err(error),
+    }
+}
+
+fn bare_key(der: &[u8]) -> Result<ClaimedKey, Error> {
+    PublicKey::from_spki(der)
+        .map(ClaimedKey::Bare)
+        .map_err(|_| Error::Malformed { place: "SubjectPublicKeyInfo of the attestation key" })
+}

@@ -1,0 +1,73 @@
+//! One case of the corpus: what it is, its files by their role, and the verdict it must get.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use toml::Table;
+use toml::Value;
+
+pub struct Case {
+    pub id: String,
+    pub format: String,
+    /// Decisive reason; empty for genuine evidence.
+    pub reason: String,
+    pub verify_at: Option<String>,
+    folder: PathBuf,
+    table: Table,
+}
+
+impl Case {
+    fn read(folder: &Path) -> Case {
+        let text = std::fs::read_to_string(folder.join("case.toml")).unwrap();
+        let table: Table = text.parse().unwrap();
+        let text = |name: &str| table.get(name).and_then(Value::as_str).map(str::to_owned);
+        Case {
+            id: text("id").unwrap(),
+            format: text("format").unwrap(),
+            reason: text("reason").unwrap_or_default(),
+            verify_at: text("verify_at"),
+            folder: folder.to_owned(),
+            table,
+        }
+    }
+
+    /// The first file of that role.
+    pub fn file(&self, role: &str) -> Option<PathBuf> {
+        let files = self.table.get("file").and_then(Value::as_array)?;
+        files
+            .iter()
+            .find(|file| file.get("role").and_then(Value::as_str) == Some(role))
+            .and_then(|file| file.get("name").and_then(Value::as_str))
+            .map(|name| self.folder.join(name))
+    }
+
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        self.table.get("claims")?.get(name)?.as_str()
+    }
+
+    /// Another file of the corpus.
+    pub fn beside(&self, path: &str) -> String {
+        self.folder.join("../..").join(path).display().to_string()
+    }
+}
+
+/// The folder of one kind; says so where it is not at hand.
+pub fn corpus(kind: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("ASSAY_CORPUS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
+        PathBuf::from,
+    );
+    let folder = root.join(kind);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("SKIPPED: no folder `{}`: its cases were not run", folder.display());
+    None
+}
+
+pub fn cases(kind: &str) -> Option<Vec<Case>> {
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(corpus(kind)?).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    Some(folders.iter().map(|folder| Case::read(folder)).collect())
+}
