@@ -12,18 +12,23 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::AttributeTypeAndValue;
+use x509_parser::x509::RelativeDistinguishedName;
+use x509_parser::x509::X509Name;
 use x509_parser::x509::X509Version;
 
 use crate::crypto;
-use crate::crypto::SignatureScheme;
 use crate::der;
-use crate::der::BIT_STRING;
+use crate::der::Element;
 use crate::der::INTEGER;
-use crate::der::SEQUENCE;
-use crate::digest::HashAlgorithm;
 use crate::key::KeyError;
 use crate::key::PublicKey;
+use crate::signed::Signed;
 use crate::time::Time;
+
+pub use crate::signed::CertificateSignature;
+pub use crate::signed::SignedError;
+pub use crate::signed::Strength;
 
 /// One certificate; a copy is cheap.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,17 +37,17 @@ pub struct Certificate(Arc<Facts>);
 #[derive(PartialEq, Eq)]
 struct Facts {
     der: Vec<u8>,
-    tbs: Vec<u8>,
-    subject: Vec<u8>,
+    signed: Signed,
+    subject: Name,
     issuer: Vec<u8>,
     serial: Vec<u8>,
     not_before: Time,
     not_after: Time,
     spki: Vec<u8>,
     key: Result<PublicKey, KeyError>,
-    scheme: Option<CertificateSignature>,
-    signature: Vec<u8>,
     extensions: Extensions,
+    /// OID, critical, value.
+    raw_extensions: Vec<(String, bool, Vec<u8>)>,
 }
 
 /// What the extensions say, as far as a path and a profile ask.
@@ -68,7 +73,6 @@ pub struct Extensions {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AltName {
-    /// The RDNs in order, each with its attributes as (OID, text).
     Directory(Name),
     Uri(String),
     Dns(String),
@@ -76,11 +80,27 @@ pub enum AltName {
     Other(&'static str),
 }
 
-/// A distinguished name as attributes, and as the bytes it came in.
+/// A distinguished name as the bytes it came in, and as relative names in order, each with its
+/// attributes as (dotted OID, text). A text of no known string type is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
     pub raw: Vec<u8>,
     pub relative_names: Vec<Vec<(String, String)>>,
+}
+
+impl Name {
+    pub fn is_empty(&self) -> bool {
+        self.relative_names.is_empty()
+    }
+
+    /// The text of the one attribute of this dotted type.
+    pub fn only(&self, oid: &str) -> Option<&str> {
+        let mut found = self.relative_names.iter().flatten().filter(|(other, _)| other == oid);
+        match (found.next(), found.next()) {
+            (Some((_, text)), None) => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// Subtrees of names that a CA may, or may not, certify (RFC 5280 §4.2.1.10).
@@ -90,11 +110,12 @@ pub struct NameConstraints {
     pub excluded: Vec<AltName>,
 }
 
-/// The signature algorithm of a certificate, as far as it is known.
+/// One extension as it stands there, read by nobody yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CertificateSignature {
-    Known(SignatureScheme),
-    Md5,
+pub struct RawExtension<'a> {
+    pub critical: bool,
+    /// The contents of extnValue.
+    pub value: &'a [u8],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -130,19 +151,24 @@ impl Certificate {
         }
         let der = bytes.get(..length).ok_or(CertificateError::Malformed)?;
         let tbs = &parsed.tbs_certificate;
-        let frame = Frame::parse(der).ok_or(CertificateError::Malformed)?;
+        if tbs.subject_pki.subject_public_key.unused_bits != 0 {
+            return Err(CertificateError::Malformed);
+        }
         let facts = Facts {
-            tbs: frame.tbs.to_vec(),
-            subject: tbs.subject.as_raw().to_vec(),
+            signed: Signed::parse(der, algorithm).ok_or(CertificateError::Malformed)?,
+            subject: read_name(&tbs.subject),
             issuer: tbs.issuer.as_raw().to_vec(),
             serial: tbs.raw_serial().to_vec(),
             not_before: Time::from_unix_s(tbs.validity.not_before.timestamp()),
             not_after: Time::from_unix_s(tbs.validity.not_after.timestamp()),
             spki: tbs.subject_pki.raw.to_vec(),
             key: PublicKey::from_parsed_spki(&tbs.subject_pki),
-            scheme: signature_scheme(&parsed),
-            signature: frame.signature.to_vec(),
             extensions: extensions(&parsed)?,
+            raw_extensions: parsed
+                .extensions()
+                .iter()
+                .map(|raw| (raw.oid.to_id_string(), raw.critical, raw.value.to_vec()))
+                .collect(),
             der: der.to_vec(),
         };
         Ok((Certificate(Arc::new(facts)), rest))
@@ -173,7 +199,17 @@ impl Certificate {
 
     /// The raw bytes of the name, tag and length included.
     pub fn subject(&self) -> &[u8] {
+        &self.0.subject.raw
+    }
+
+    /// The same name, read.
+    pub fn subject_name(&self) -> &Name {
         &self.0.subject
+    }
+
+    /// The common name of the subject, if it has exactly one.
+    pub fn subject_common_name(&self) -> Option<&str> {
+        self.0.subject.only(COMMON_NAME)
     }
 
     pub fn issuer(&self) -> &[u8] {
@@ -205,16 +241,34 @@ impl Certificate {
         &self.0.extensions
     }
 
-    pub fn tbs(&self) -> &[u8] {
-        &self.0.tbs
+    /// Any extension, by its dotted OID, as it stands there; what it says is the caller's to read.
+    pub fn extension(&self, oid: &str) -> Option<RawExtension<'_>> {
+        let (_, critical, value) = self.0.raw_extensions.iter().find(|(other, ..)| other == oid)?;
+        Some(RawExtension { critical: *critical, value })
     }
 
+    pub fn tbs(&self) -> &[u8] {
+        &self.0.signed.tbs
+    }
+
+    /// Whether a chain demands one scheme is for the caller to say.
     pub fn signature_scheme(&self) -> Option<CertificateSignature> {
-        self.0.scheme
+        self.0.signed.algorithm
     }
 
     pub fn signature(&self) -> &[u8] {
-        &self.0.signature
+        &self.0.signed.signature
+    }
+
+    /// Whether the holder of this key signed the certificate, by a hash of today. Says nothing of
+    /// names, dates or rights: that is what `chain` walks.
+    pub fn verify_signature(&self, issuer: &PublicKey) -> Result<(), SignedError> {
+        self.0.signed.verify(issuer)
+    }
+
+    /// The same, also over SHA-1, which the answer then says.
+    pub fn verify_signature_also_sha1(&self, issuer: &PublicKey) -> Result<Strength, SignedError> {
+        self.0.signed.verify_also_sha1(issuer)
     }
 }
 
@@ -280,22 +334,23 @@ fn extended_key_usages(value: &[u8]) -> Vec<String> {
         .unwrap_or_default()
 }
 
+fn read_name(name: &X509Name<'_>) -> Name {
+    let relative_name = |relative: &RelativeDistinguishedName<'_>| {
+        let attribute = |attribute: &AttributeTypeAndValue<'_>| {
+            let text = attribute.as_str().unwrap_or_default().to_owned();
+            (attribute.attr_type().to_id_string(), text)
+        };
+        relative.iter().map(attribute).collect()
+    };
+    Name {
+        raw: name.as_raw().to_vec(),
+        relative_names: name.iter_rdn().map(relative_name).collect(),
+    }
+}
+
 fn alt_name(name: &GeneralName<'_>) -> AltName {
     match name {
-        GeneralName::DirectoryName(name) => AltName::Directory(Name {
-            raw: name.as_raw().to_vec(),
-            relative_names: name
-                .iter_rdn()
-                .map(|rdn| {
-                    rdn.iter()
-                        .map(|attribute| {
-                            let text = attribute.as_str().unwrap_or_default().to_owned();
-                            (attribute.attr_type().to_id_string(), text)
-                        })
-                        .collect()
-                })
-                .collect(),
-        }),
+        GeneralName::DirectoryName(directory) => AltName::Directory(read_name(directory)),
         GeneralName::URI(uri) => AltName::Uri((*uri).to_owned()),
         GeneralName::DNSName(name) => AltName::Dns((*name).to_owned()),
         GeneralName::RFC822Name(_) => AltName::Other("rfc822Name"),
@@ -306,56 +361,13 @@ fn alt_name(name: &GeneralName<'_>) -> AltName {
     }
 }
 
-fn signature_scheme(certificate: &X509Certificate<'_>) -> Option<CertificateSignature> {
-    use HashAlgorithm::Sha1;
-    use HashAlgorithm::Sha256;
-    use HashAlgorithm::Sha384;
-    use HashAlgorithm::Sha512;
-    use SignatureScheme::EcdsaDer;
-    use SignatureScheme::RsaPkcs1;
-    let oid = certificate.tbs_certificate.signature.algorithm.to_id_string();
-    let scheme = match oid.as_str() {
-        "1.2.840.113549.1.1.4" => return Some(CertificateSignature::Md5),
-        "1.2.840.113549.1.1.5" => RsaPkcs1(Sha1),
-        "1.2.840.113549.1.1.11" => RsaPkcs1(Sha256),
-        "1.2.840.113549.1.1.12" => RsaPkcs1(Sha384),
-        "1.2.840.113549.1.1.13" => RsaPkcs1(Sha512),
-        "1.2.840.10045.4.1" => EcdsaDer(Sha1),
-        "1.2.840.10045.4.3.2" => EcdsaDer(Sha256),
-        "1.2.840.10045.4.3.3" => EcdsaDer(Sha384),
-        "1.2.840.10045.4.3.4" => EcdsaDer(Sha512),
-        _ => return None,
-    };
-    Some(CertificateSignature::Known(scheme))
-}
-
-/// The outermost structure, read strictly: what is not covered by the signature must have no choice
-/// (RFC 5280 §4.1). So the signature algorithm outside is the one inside, byte for byte.
-struct Frame<'a> {
-    tbs: &'a [u8],
-    signature: &'a [u8],
-}
-
-impl<'a> Frame<'a> {
-    fn parse(mut der: &'a [u8]) -> Option<Frame<'a>> {
-        let outer = der::take(&mut der).filter(|outer| outer.tag == SEQUENCE)?;
-        let mut rest = outer.contents;
-        let tbs = der::take(&mut rest)?;
-        let algorithm = der::take(&mut rest)?;
-        let signature = der::take(&mut rest).filter(|bits| bits.tag == BIT_STRING)?;
-
-        let mut fields = tbs.contents;
-        let mut inner = der::take(&mut fields)?;
-        if inner.tag == EXPLICIT_VERSION {
-            inner = der::take(&mut fields)?;
-        }
-        // That was the serial number; the algorithm is next.
-        let inner = if inner.tag == INTEGER { der::take(&mut fields)? } else { return None };
-
-        let (&unused_bits, signature) = signature.contents.split_first()?;
-        let strict = rest.is_empty() && unused_bits == 0 && algorithm.whole == inner.whole;
-        strict.then_some(Frame { tbs: tbs.whole, signature })
+/// Where TBSCertificate (RFC 5280 §4.1) has its algorithm: behind version and serial number.
+fn algorithm(mut fields: &[u8]) -> Option<Element<'_>> {
+    let mut serial = der::take(&mut fields)?;
+    if serial.tag == EXPLICIT_VERSION {
+        serial = der::take(&mut fields)?;
     }
+    (serial.tag == INTEGER).then(|| der::take(&mut fields))?
 }
 
 /// A promise of docs/reference/limits.md.
@@ -363,5 +375,6 @@ pub const MAX_CERTIFICATE: usize = 16 * 1024;
 /// [0] EXPLICIT Version
 const EXPLICIT_VERSION: u8 = 0xa0;
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+const COMMON_NAME: &str = "2.5.4.3";
 /// Some vendors put TPM details there and mark it critical.
 const SUBJECT_DIRECTORY_ATTRIBUTES: &str = "2.5.29.9";

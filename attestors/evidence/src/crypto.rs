@@ -162,6 +162,17 @@ pub enum SignatureScheme {
     RsaPss(HashAlgorithm),
 }
 
+impl SignatureScheme {
+    pub const fn hash(self) -> HashAlgorithm {
+        match self {
+            SignatureScheme::EcdsaFixed(hash)
+            | SignatureScheme::EcdsaDer(hash)
+            | SignatureScheme::RsaPkcs1(hash)
+            | SignatureScheme::RsaPss(hash) => hash,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {

@@ -28,6 +28,20 @@ pub(crate) fn take<'a>(rest: &mut &'a [u8]) -> Option<Element<'a>> {
     Some(Element { tag, contents, whole })
 }
 
+/// The contents of the one SEQUENCE that `der` is, with nothing behind it.
+pub(crate) fn sequence(mut der: &[u8]) -> Option<&[u8]> {
+    let whole = take(&mut der).filter(|whole| whole.tag == SEQUENCE)?;
+    der.is_empty().then_some(whole.contents)
+}
+
+/// The one INTEGER from 0 to 127 that `der` is, as any other would be out of place.
+pub(crate) fn small_integer(der: &[u8]) -> Option<u8> {
+    match der {
+        &[INTEGER, 1, number @ 0..=0x7f] => Some(number),
+        _ => None,
+    }
+}
+
 /// Tag, shortest length form, contents; contents here are a few hundred bytes.
 pub(crate) fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
     let length = contents.len().to_be_bytes();
@@ -59,8 +73,12 @@ pub(crate) fn without_leading_zeros(number: &[u8]) -> &[u8] {
     number.get(start..).unwrap_or(&[])
 }
 
+pub(crate) const BOOLEAN: u8 = 0x01;
 pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const NULL: u8 = 0x05;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
 
 #[cfg(test)]

@@ -10,13 +10,14 @@
 //! | [`binding`] | what a piece of evidence is bound to, as one hash |
 //! | [`key`] | public keys as values, and whether they are strong enough to mean anything |
 //! | [`crypto`] | the only file that names a crypto library |
-//! | [`certificate`], [`chain`] | X.509 as received, and the path to a pinned root |
+//! | [`certificate`], [`crl`], [`chain`] | X.509 as received, what was revoked, and the path to a pinned root |
 //!
 //! It deliberately knows no attestor, judges nothing against reference values, and does no I/O.
 
 pub mod binding;
 pub mod certificate;
 pub mod chain;
+pub mod crl;
 pub mod crypto;
 mod der;
 pub mod digest;
@@ -24,6 +25,7 @@ pub mod key;
 pub mod nonce;
 pub mod reader;
 pub mod reason;
+mod signed;
 pub mod time;
 
 pub use crate::binding::Binding;
@@ -32,6 +34,7 @@ pub use crate::binding::Face;
 pub use crate::binding::NonceState;
 pub use crate::binding::Purpose;
 pub use crate::certificate::Certificate;
+pub use crate::crl::RevocationList;
 pub use crate::digest::Digest;
 pub use crate::digest::HashAlgorithm;
 pub use crate::digest::Registers;
