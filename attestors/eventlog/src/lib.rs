@@ -3,5 +3,38 @@
 //! A log is only text until it leads to values that somebody signed. This crate parses logs
 //! strictly, replays them, and says of each event how much of its text its digest really binds.
 //!
+//! | module | its job |
+//! |---|---|
+//! | [`log`] | bytes → events: crypto-agile, TPM 1.2 and CCEL logs |
+//! | [`mod@replay`] | events → register values, held against values that were signed |
+//! | [`grade`] | each event hashed again: bound, known or opaque |
+//! | [`quirk`] | what real firmware does against the rules, each by name |
+//! | [`class`] | the alphabet in which profiles write what a register may hold |
+//! | [`variable`] | UEFI variables and signature lists |
+//!
 //! It deliberately does no I/O, and it judges nothing: which firmware, boot loader or file is
 //! acceptable is the business of a profile.
+
+pub mod class;
+pub mod error;
+pub mod event_type;
+pub mod grade;
+pub mod log;
+pub mod quirk;
+pub mod replay;
+pub mod variable;
+
+pub use crate::class::Class;
+pub use crate::error::Error;
+pub use crate::event_type::EventType;
+pub use crate::grade::Grade;
+pub use crate::grade::Grades;
+pub use crate::grade::Grading;
+pub use crate::grade::Rule;
+pub use crate::log::Event;
+pub use crate::log::Format;
+pub use crate::log::Log;
+pub use crate::quirk::Quirk;
+pub use crate::quirk::Quirks;
+pub use crate::replay::Comparison;
+pub use crate::replay::Replay;

@@ -1,0 +1,428 @@
+//! What an event's digest binds of its text: bound, known or opaque.
+//!
+//! A digest stands for whatever was hashed, which is often not the data that the log shows beside
+//! it. So each event is hashed again under the rules that are known for its type; a rule counts
+//! only if it holds in every bank that can be computed. What no rule binds is text that anybody
+//! may have written, and no fact comes from it.
+
+use assay_evidence::Digest;
+use assay_evidence::Finding;
+use assay_evidence::HashAlgorithm;
+use assay_evidence::crypto;
+use serde::Serialize;
+use serde::Serializer;
+
+use crate::class::Class;
+use crate::class::section_name;
+use crate::error::Error;
+use crate::event_type::EventType;
+use crate::log::Event;
+use crate::log::Format;
+use crate::log::Log;
+use crate::quirk::Quirk;
+use crate::quirk::Quirks;
+use crate::variable::Variable;
+
+mod preimage;
+
+pub use preimage::MAX_PREIMAGE;
+pub use preimage::MAX_PREIMAGES;
+use preimage::Preimages;
+
+/// What is given for grading beside the log itself.
+#[derive(Clone, Copy)]
+pub struct Grading<'g> {
+    /// The quirks that may widen a rule. Without its quirk an event is opaque, or a fault.
+    pub quirks: Quirks,
+    /// Whether a digest is in a reference set.
+    pub known: &'g dyn Fn(&Digest) -> bool,
+    /// Texts, such as `/proc/cmdline`, that the host sends because the log has only their digests.
+    pub preimages: &'g [&'g [u8]],
+}
+
+impl Grading<'_> {
+    /// For looking at a log: every quirk, no reference set, no further texts.
+    pub const INSPECT: Grading<'static> =
+        Grading { quirks: Quirks::ALL, known: &|_| false, preimages: &[] };
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grade {
+    /// The text is what was hashed, under this rule.
+    Bound(Rule),
+    /// The digest is in a reference set; the text is still nobody's.
+    Known,
+    Opaque,
+}
+
+/// What was hashed to give the digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rule {
+    /// The whole data.
+    Data,
+    /// The data without one byte behind the variable.
+    DataWithoutTrailingByte,
+    /// The variable's contents alone; its name is not bound.
+    VariableContents,
+    /// The text after the first space, up to its NUL or with it.
+    AfterLabel,
+    /// The same, with one foreign byte behind the NUL.
+    AfterLabelTrailingByte,
+    /// A section's name as ASCII with NUL.
+    SectionName,
+    /// The data and one zero byte.
+    DataAndZero,
+    /// A text given beside the log, as UTF-16LE with NUL.
+    PreimageUtf16(usize),
+    /// A text given beside the log, as it is.
+    Preimage(usize),
+    /// A text given beside the log, with NUL.
+    PreimageNul(usize),
+}
+
+impl Rule {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Rule::Data => "data",
+            Rule::DataWithoutTrailingByte => "data-without-trailing-byte",
+            Rule::VariableContents => "variable-contents",
+            Rule::AfterLabel => "after-label",
+            Rule::AfterLabelTrailingByte => "after-label-trailing-byte",
+            Rule::SectionName => "section-name",
+            Rule::DataAndZero => "data-and-zero",
+            Rule::PreimageUtf16(_) => "preimage-utf16",
+            Rule::Preimage(_) => "preimage",
+            Rule::PreimageNul(_) => "preimage-nul",
+        }
+    }
+
+    /// The quirk without which this rule is not used.
+    pub const fn quirk(self) -> Option<Quirk> {
+        Some(match self {
+            Rule::DataWithoutTrailingByte => Quirk::ShimAuthorityTrailingByte,
+            Rule::VariableContents => Quirk::VariableBootDataOnly,
+            Rule::AfterLabel => Quirk::GrubIplPrefix,
+            Rule::AfterLabelTrailingByte => Quirk::GrubIplTrailingByte,
+            Rule::SectionName => Quirk::SystemdStubNameNul,
+            Rule::DataAndZero => Quirk::IplCutNul,
+            _ => return None,
+        })
+    }
+
+    /// Which of the texts given beside the log.
+    pub const fn preimage(self) -> Option<usize> {
+        match self {
+            Rule::PreimageUtf16(which) | Rule::Preimage(which) | Rule::PreimageNul(which) => {
+                Some(which)
+            }
+            _ => None,
+        }
+    }
+
+    /// The part of the log's own data that this rule binds; nothing if that is none of it.
+    pub fn bound_part(self, data: &[u8]) -> Option<&[u8]> {
+        match self {
+            Rule::Data | Rule::DataAndZero | Rule::SectionName => Some(data),
+            Rule::DataWithoutTrailingByte => data.split_last().map(|(_, head)| head),
+            Rule::VariableContents => Variable::parse(data).map(|variable| variable.data),
+            Rule::AfterLabel | Rule::AfterLabelTrailingByte => label_text(data),
+            Rule::PreimageUtf16(_) | Rule::Preimage(_) | Rule::PreimageNul(_) => None,
+        }
+    }
+}
+
+/// The grades of a log, and what cannot be part of an honest one.
+#[derive(Clone, Debug)]
+pub struct Grades {
+    grades: Vec<Grade>,
+    quirks: Quirks,
+    faults: Vec<Error>,
+    forged: Vec<Error>,
+}
+
+/// How many events have which grade.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub bound: usize,
+    pub known: usize,
+    pub opaque: usize,
+}
+
+impl Grades {
+    /// By the number of the event, which begins at 1.
+    pub fn grade(&self, index: usize) -> Option<Grade> {
+        self.grades.get(index.checked_sub(1)?).copied()
+    }
+
+    pub fn counts(&self) -> Counts {
+        let count = |is: fn(&Grade) -> bool| self.grades.iter().filter(|grade| is(grade)).count();
+        Counts {
+            bound: count(|grade| matches!(grade, Grade::Bound(_))),
+            known: count(|grade| *grade == Grade::Known),
+            opaque: count(|grade| *grade == Grade::Opaque),
+        }
+    }
+
+    /// The quirks without which a grade would be another one.
+    pub fn quirks(&self) -> Quirks {
+        self.quirks
+    }
+
+    /// What no honest log has: a separator's digest under another type, or an event of a type that
+    /// always binds its text and does not.
+    pub fn faults(&self) -> &[Error] {
+        &self.faults
+    }
+
+    /// Further events whose text should be bound and is not. To look at a log this is no fault; for
+    /// a profile it is, in recorded registers too.
+    pub fn forged(&self) -> &[Error] {
+        &self.forged
+    }
+
+    pub fn findings(&self) -> Vec<Finding> {
+        self.faults.iter().map(Error::finding).collect()
+    }
+}
+
+impl Log<'_> {
+    /// Hashes every event again. Preimages beyond [`MAX_PREIMAGES`] or [`MAX_PREIMAGE`] count for
+    /// nothing.
+    pub fn grade(&self, grading: &Grading<'_>) -> Grades {
+        let separators = Separators::new(self);
+        let preimages = Preimages::new(grading.preimages, self.replayable());
+        let mut grades = Grades {
+            grades: Vec::with_capacity(self.event_count()),
+            quirks: self.log_quirks(),
+            faults: Vec::new(),
+            forged: Vec::new(),
+        };
+        for event in self.events() {
+            let (index, kind, register) = (event.index(), event.kind(), event.register());
+            let grade = grade(&event, grading, &preimages);
+            grades.grades.push(grade);
+            if let Grade::Bound(rule) = grade {
+                grades.quirks =
+                    rule.quirk().map_or(grades.quirks, |quirk| grades.quirks.with(quirk));
+            }
+            grades.quirks = grades.quirks.union(event_quirks(&event, grade, grading.quirks));
+            if separators.are_of_another_type(&event) {
+                grades.faults.push(Error::SeparatorElsewhere { event: index, kind });
+            }
+            let class = event.class();
+            if matches!(grade, Grade::Bound(_)) || !class.binds_its_text() {
+                continue;
+            }
+            let unbound = Error::Unbound { event: index, kind, register };
+            if class.must_be_bound() {
+                grades.faults.push(unbound);
+            } else if !excused(class, grading.quirks) {
+                grades.forged.push(unbound);
+            }
+        }
+        grades
+    }
+
+    /// Quirks of the log as a whole.
+    fn log_quirks(&self) -> Quirks {
+        match self.padding() {
+            [] => Quirks::NONE,
+            _ => Quirks::NONE.with(Quirk::CcelPadding),
+        }
+    }
+}
+
+/// Quirks that explain why an event is opaque or looks odd.
+fn event_quirks(event: &Event<'_>, grade: Grade, allowed: Quirks) -> Quirks {
+    let opaque = !matches!(grade, Grade::Bound(_));
+    let quirk = match event.kind() {
+        EventType::S_CRTM_VERSION if opaque => Quirk::CrtmVersionUnbound,
+        EventType::NONHOST_INFO if opaque => Quirk::NonhostInfoUnbound,
+        EventType(0x8401) => Quirk::UnknownType8401,
+        EventType::EFI_PLATFORM_FIRMWARE_BLOB if hashes(event, &[]) => Quirk::FwBlobEmpty,
+        _ => return Quirks::NONE,
+    };
+    match allowed.contains(quirk) {
+        true => Quirks::NONE.with(quirk),
+        false => Quirks::NONE,
+    }
+}
+
+fn excused(class: Class, allowed: Quirks) -> bool {
+    match class {
+        Class::Crtm => allowed.contains(Quirk::CrtmVersionUnbound),
+        Class::Nonhost => allowed.contains(Quirk::NonhostInfoUnbound),
+        _ => false,
+    }
+}
+
+fn grade(event: &Event<'_>, grading: &Grading<'_>, preimages: &Preimages) -> Grade {
+    if !event.extends() {
+        return Grade::Opaque;
+    }
+    if let Some(rule) = rule(event, grading.quirks) {
+        return Grade::Bound(rule);
+    }
+    if let Some(rule) = preimages.rule(event) {
+        return Grade::Bound(rule);
+    }
+    let known = |digest: Digest| digest.algorithm().strength() > 0 && (grading.known)(&digest);
+    match event.digests().any(known) {
+        true => Grade::Known,
+        false => Grade::Opaque,
+    }
+}
+
+/// The rules by type (PFP 1.05, §10.4.2, and what is seen in the field). A type without any is
+/// matched by digest only.
+fn rule(event: &Event<'_>, allowed: Quirks) -> Option<Rule> {
+    let data = event.data();
+    let on = |rule: Rule| rule.quirk().is_some_and(|quirk| allowed.contains(quirk)).then_some(rule);
+    let whole = || hashes(event, &[data]).then_some(Rule::Data);
+    match event.kind() {
+        EventType::SEPARATOR => is_separator(event).then(whole)?,
+        EventType::S_CRTM_VERSION
+        | EventType::NONHOST_INFO
+        | EventType::PLATFORM_CONFIG_FLAGS
+        | EventType::COMPACT_HASH
+        | EventType::EVENT_TAG
+        | EventType::ACTION
+        | EventType::EFI_ACTION
+        | EventType::EFI_GPT_EVENT
+        | EventType::EFI_GPT_EVENT2
+        | EventType::EFI_VARIABLE_DRIVER_CONFIG => whole(),
+        EventType::EFI_VARIABLE_AUTHORITY => whole().or_else(|| {
+            let rule = on(Rule::DataWithoutTrailingByte)?;
+            // Seen: five zeros, which are hashed, and one byte of whatever lay behind them.
+            let more = Variable::parse(data).is_some_and(|v| (1..=8).contains(&v.rest.len()));
+            (more && hashes(event, &[rule.bound_part(data)?])).then_some(rule)
+        }),
+        EventType::EFI_VARIABLE_BOOT | EventType::EFI_VARIABLE_BOOT2 => whole().or_else(|| {
+            let rule = on(Rule::VariableContents)?;
+            let variable = Variable::parse(data).filter(|variable| variable.rest.is_empty())?;
+            hashes(event, &[variable.data]).then_some(rule)
+        }),
+        EventType::IPL => on(Rule::AfterLabel)
+            .filter(|_| after_label(event))
+            .or_else(|| on(Rule::AfterLabelTrailingByte).filter(|_| trailing_byte(event)))
+            .or_else(|| on(Rule::SectionName).filter(|_| is_section_name(event)))
+            .or_else(whole)
+            .or_else(|| on(Rule::DataAndZero).filter(|_| hashes(event, &[data, &[0]]))),
+        _ => None,
+    }
+}
+
+/// Whether every bank that can be computed has the digest of these parts.
+fn hashes(event: &Event<'_>, parts: &[&[u8]]) -> bool {
+    let mut computed =
+        event.digests().filter(|d| d.algorithm() != HashAlgorithm::Sm3_256).peekable();
+    computed.peek().is_some()
+        && computed.all(|digest| crypto::hash(digest.algorithm(), parts) == Some(digest))
+}
+
+/// 00000000; ffffffff or 00000001, which say that something failed; or `WBCL`, with which Windows
+/// begins its own registers.
+fn is_separator(event: &Event<'_>) -> bool {
+    match event.data() {
+        [0, 0, 0, 0] | [0xff, 0xff, 0xff, 0xff] | [1, 0, 0, 0] => true,
+        b"WBCL" => matches!(event.register(), 12..=14),
+        _ => false,
+    }
+}
+
+/// What stands after the first space, without its NUL: what GRUB measures of a command. The label
+/// before it is GRUB's own and is not hashed.
+fn label_text(data: &[u8]) -> Option<&[u8]> {
+    let space = data.iter().position(|&byte| byte == b' ')?;
+    let text = data.get(space.checked_add(1)?..)?;
+    text.split(|&byte| byte == 0).next()
+}
+
+/// The text ends the data, or one NUL does; the digest has the NUL or not.
+fn after_label(event: &Event<'_>) -> bool {
+    let data = event.data();
+    let Some(text) = label_text(data) else { return false };
+    let whole = data.ends_with(text) || data.strip_suffix(&[0]).is_some_and(|d| d.ends_with(text));
+    whole && (hashes(event, &[text]) || hashes(event, &[text, &[0]]))
+}
+
+fn trailing_byte(event: &Event<'_>) -> bool {
+    let Some((_, [head @ .., 0])) = event.data().split_last() else { return false };
+    let Some(text) = label_text(head) else { return false };
+    head.ends_with(text) && (hashes(event, &[text]) || hashes(event, &[text, &[0]]))
+}
+
+fn is_section_name(event: &Event<'_>) -> bool {
+    section_name(event.data()).is_some_and(|name| hashes(event, &[name.as_bytes(), &[0]]))
+}
+
+/// The text that a rule binds, where it is text: without NUL.
+pub(crate) fn bound_text<'l>(event: &Event<'l>, rule: Rule) -> Option<&'l [u8]> {
+    match rule {
+        Rule::AfterLabel | Rule::AfterLabelTrailingByte => label_text(event.data()),
+        _ => None,
+    }
+}
+
+/// The digests that only separators may have.
+struct Separators {
+    digests: Vec<Digest>,
+    /// The separator of register 0, by number.
+    ends_zero: Option<usize>,
+    ccel: bool,
+}
+
+impl Separators {
+    fn new(log: &Log<'_>) -> Separators {
+        let texts: [&[u8]; 2] = [&[0; 4], &[0xff; 4]];
+        let digests = log
+            .replayable()
+            .flat_map(|bank| texts.map(|text| crypto::hash(bank, &[text])))
+            .flatten()
+            .collect();
+        let of_zero =
+            |event: &Event<'_>| event.register() == 0 && event.kind() == EventType::SEPARATOR;
+        let ends_zero = log.events().find(of_zero).map(|event| event.index());
+        Separators { digests, ends_zero, ccel: log.format() == Format::Ccel }
+    }
+
+    /// A real Lenovo measures four zeros as contents of its S-CRTM, before register 0 is closed.
+    fn are_of_another_type(&self, event: &Event<'_>) -> bool {
+        let excepted = event.kind() == EventType::SEPARATOR
+            || (event.kind() == EventType::S_CRTM_CONTENTS
+                && event.register() == 0
+                && !self.ccel
+                && self.ends_zero.is_some_and(|end| event.index() < end));
+        !excepted && event.digests().any(|digest| self.digests.contains(&digest))
+    }
+}
+
+impl Grade {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Grade::Bound(_) => "bound",
+            Grade::Known => "known",
+            Grade::Opaque => "opaque",
+        }
+    }
+
+    pub const fn rule(self) -> Option<Rule> {
+        match self {
+            Grade::Bound(rule) => Some(rule),
+            Grade::Known | Grade::Opaque => None,
+        }
+    }
+}
+
+impl Serialize for Grade {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
