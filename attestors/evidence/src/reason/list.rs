@@ -180,14 +180,6 @@ reasons! {
         means "A certificate of the endorsement chain is revoked"
         cause "the vendor withdrew it"
         remedy "ask the vendor; replace the TPM or the machine";
-    CrlInvalid "crl-invalid"
-        means "A revocation list is not one of the chain's issuers, or its signature does not verify"
-        cause "the list of another CA, a damaged file, or a forged one"
-        remedy "fetch the list from the address that the certificate names and pass that";
-    CrlStale "crl-stale"
-        means "A revocation list does not speak of the time that is judged"
-        cause "a list that was not fetched again in time, or a wrong clock"
-        remedy "fetch the list again; an auditor passes the list of the time that is judged";
     CertSignatureWeak "cert-signature-weak"
         means "A certificate of the chain is signed over a weak hash"
         cause "an old vendor CA"
