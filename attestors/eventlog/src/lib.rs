@@ -19,6 +19,7 @@ pub mod class;
 pub mod error;
 pub mod event_type;
 pub mod grade;
+pub mod ima;
 pub mod log;
 pub mod quirk;
 pub mod replay;
