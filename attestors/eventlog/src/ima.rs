@@ -65,6 +65,3 @@ pub use template::Template;
 /// single entries to another one by `pcr=`; such a list is refused, since nothing here would tie
 /// those entries to anything.
 pub const REGISTER: u32 = 10;
-
-/// As older kernels extended a violation: twenty bytes of ff, then zeros up to the bank's size.
-pub const ZERO_PAD_QUIRK: &str = "ima-violation-zero-pad";

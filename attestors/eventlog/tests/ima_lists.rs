@@ -6,6 +6,8 @@
 #[path = "support/kernel_list.rs"]
 mod kernel_list;
 
+use assay_eventlog::Quirk;
+use assay_eventlog::Quirks;
 use assay_eventlog::ima;
 use assay_eventlog::ima::Entry;
 use assay_eventlog::ima::Error;
@@ -185,7 +187,7 @@ fn each_bank_is_replayed_in_the_way_its_kernel_extends_it() {
     let found = covered(&list, &kernel_list::quoted(&items, &mixed)).unwrap();
     assert_eq!(found.state().mode(HashAlgorithm::Sha512), Some(Mode::PaddedSha1));
     assert_eq!(found.state().mode(HashAlgorithm::Sha1), Some(Mode::Hashed));
-    assert!(found.quirks().is_empty());
+    assert_eq!(found.quirks(), Quirks::NONE);
     for bank in all {
         for (way, mode) in [(Way::Hashed, Mode::Hashed), (Way::Padded, Mode::PaddedSha1)] {
             let quoted = kernel_list::quoted(&items, &[(bank, way)]);
@@ -202,9 +204,9 @@ fn each_bank_is_replayed_in_the_way_its_kernel_extends_it() {
         // Older kernels: only for a profile that lists the quirk.
         let quoted = kernel_list::quoted(&items, &[(bank, Way::PaddedViolations)]);
         assert_eq!(refused(&list, &quoted), Reason::LogReplayMismatch);
-        let replay = Replay::new(&State::boot(1), &quoted).unwrap().with_quirk();
+        let replay = Replay::new(&State::boot(1), &quoted).unwrap().with_quirks(Quirks::ALL);
         let found = feed(replay, &list, list.len()).unwrap();
-        assert_eq!(found.quirks(), [ima::ZERO_PAD_QUIRK]);
+        assert_eq!(found.quirks(), Quirks::NONE.with(Quirk::ImaViolationZeroPad));
         assert_eq!(found.state().mode(bank), Some(Mode::PaddedSha1AndViolations));
     }
 }
@@ -639,7 +641,7 @@ fn inspection_reports_and_does_not_decide() {
     let given = kernel_list::quoted(&items, &banks);
     let found = Inspection::of(&list, Some(&given)).unwrap();
     assert_eq!((found.entries, found.covered), (14, Some(14)));
-    assert_eq!(found.quirks, [ima::ZERO_PAD_QUIRK]);
+    assert_eq!(found.quirks, Quirks::NONE.with(Quirk::ImaViolationZeroPad));
     assert_eq!(found.registers.len(), 4);
     for bank in [HashAlgorithm::Sha256, HashAlgorithm::Sha384] {
         assert_eq!(found.registers.value(bank, 10), given.value(bank, 10));

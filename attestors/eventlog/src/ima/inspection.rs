@@ -9,6 +9,7 @@ use assay_evidence::HashAlgorithm;
 use assay_evidence::Registers;
 use serde::Serialize;
 
+use crate::Quirks;
 use crate::ima::boot_aggregate::Rule;
 use crate::ima::entry::Entry;
 use crate::ima::error::Error;
@@ -31,7 +32,7 @@ pub struct Inspection {
     pub boot_aggregate: Option<Aggregate>,
     /// Entries of the longest prefix that leads to the given registers.
     pub covered: Option<u64>,
-    pub quirks: Vec<&'static str>,
+    pub quirks: Quirks,
     pub warnings: Vec<Finding>,
     /// Why the list does not lead to the given registers.
     #[serde(skip)]
@@ -51,8 +52,8 @@ impl Inspection {
     pub fn of(bytes: &[u8], given: Option<&Registers>) -> Result<Inspection, Error> {
         let start = State::boot(0);
         let mut whole = Replay::without_end();
-        let mut towards =
-            given.map(|given| Replay::new(&start, given).map(Replay::with_quirk)).transpose()?;
+        let towards = given.map(|given| Replay::new(&start, given)).transpose()?;
+        let mut towards = towards.map(|towards| towards.with_quirks(Quirks::ALL));
         let mut templates: Vec<String> = Vec::new();
 
         let mut reader = Reader::new();
@@ -79,9 +80,9 @@ impl Inspection {
             }
         }
         let (covered, quirks, refusal) = match covered {
-            None => (None, Vec::new(), None),
+            None => (None, Quirks::NONE, None),
             Some(Ok(covered)) => (Some(covered.state().entries()), covered.quirks(), None),
-            Some(Err(error)) => (None, Vec::new(), Some(error)),
+            Some(Err(error)) => (None, Quirks::NONE, Some(error)),
         };
         Ok(Inspection {
             entries: count,

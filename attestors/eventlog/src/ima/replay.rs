@@ -19,8 +19,9 @@ use assay_evidence::Registers;
 use assay_evidence::crypto;
 use serde::Serialize;
 
+use crate::Quirk;
+use crate::Quirks;
 use crate::ima::REGISTER;
-use crate::ima::ZERO_PAD_QUIRK;
 use crate::ima::boot_aggregate::BootAggregate;
 use crate::ima::boot_aggregate::Rule;
 use crate::ima::entry;
@@ -42,7 +43,7 @@ pub struct Replay<'a> {
     lanes: Vec<Lane>,
     watched: Vec<&'a [u8]>,
     columns: Columns,
-    quirk: bool,
+    quirks: Quirks,
     reached: bool,
     within: u64,
     beyond: u64,
@@ -133,7 +134,7 @@ impl<'a> Replay<'a> {
             quoted,
             watched: Vec::new(),
             columns: Columns::Compare,
-            quirk: false,
+            quirks: Quirks::NONE,
             reached: false,
             within: 0,
             beyond: 0,
@@ -143,11 +144,11 @@ impl<'a> Replay<'a> {
         Ok(replay)
     }
 
-    /// Takes violations as kernels before 5.8 extended them, too
-    /// ([`ZERO_PAD_QUIRK`](crate::ima::ZERO_PAD_QUIRK)): for a profile that lists the quirk.
+    /// Which quirks may be used. Only [`Quirk::ImaViolationZeroPad`] matters here: violations are
+    /// then also taken as kernels before 5.8 extended them.
     #[must_use]
-    pub fn with_quirk(mut self) -> Replay<'a> {
-        self.quirk = true;
+    pub fn with_quirks(mut self, quirks: Quirks) -> Replay<'a> {
+        self.quirks = quirks;
         self
     }
 
@@ -232,7 +233,7 @@ impl<'a> Replay<'a> {
             quoted: Vec::new(),
             watched: Vec::new(),
             columns: Columns::Compare,
-            quirk: true,
+            quirks: Quirks::ALL,
             reached: false,
             within: 0,
             beyond: 0,
@@ -286,11 +287,13 @@ impl<'a> Replay<'a> {
 
     fn extend_violation(&mut self) {
         let mut older = Vec::new();
+        let allowed = self.quirks.contains(Quirk::ImaViolationZeroPad);
+        let older_too = allowed && self.state.violations == 0;
         for lane in &mut self.lanes {
             let bank = lane.value.algorithm();
             let short = padded(bank, &[0xff; SHA1_SIZE]);
             // Until its first violation a bank of older kernels goes the same way.
-            if lane.mode == Mode::PaddedSha1 && self.quirk && self.state.violations == 0 {
+            if lane.mode == Mode::PaddedSha1 && older_too {
                 let mut fork = Lane { mode: Mode::PaddedSha1AndViolations, ..*lane };
                 fork.extend(Some(short));
                 older.push(fork);
@@ -401,9 +404,14 @@ impl Covered {
     }
 
     /// Quirks without which the list would not have led to the quote.
-    pub fn quirks(&self) -> Vec<&'static str> {
+    pub fn quirks(&self) -> Quirks {
         let older = |bank: &Bank| bank.modes == Modes::NONE.with(Mode::PaddedSha1AndViolations);
-        self.state.banks.iter().any(older).then_some(ZERO_PAD_QUIRK).into_iter().collect()
+        self.state
+            .banks
+            .iter()
+            .filter(|bank| older(bank))
+            .map(|_| Quirk::ImaViolationZeroPad)
+            .collect()
     }
 
     /// Digest columns that are not the hash of their entry: the first few, then a count.

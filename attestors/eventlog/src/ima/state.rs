@@ -56,7 +56,7 @@ pub enum Mode {
     /// The kernel lacks the bank's hash: SHA-1 of the template data and zeros; a violation is ones.
     PaddedSha1,
     /// As before Linux 5.8: a violation is twenty bytes of ones and zeros, too
-    /// ([`ZERO_PAD_QUIRK`](crate::ima::ZERO_PAD_QUIRK)).
+    /// ([`Quirk::ImaViolationZeroPad`](crate::Quirk)).
     PaddedSha1AndViolations,
 }
 
