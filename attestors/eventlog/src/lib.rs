@@ -11,7 +11,6 @@
 //! | [`quirk`] | what real firmware does against the rules, each by name |
 //! | [`class`] | the alphabet in which profiles write what a register may hold |
 //! | [`variable`] | UEFI variables and signature lists |
-//! | [`ima`] | what the kernel measured while the machine ran |
 //!
 //! It deliberately does no I/O, and it judges nothing: which firmware, boot loader or file is
 //! acceptable is the business of a profile.
@@ -20,7 +19,6 @@ pub mod class;
 pub mod error;
 pub mod event_type;
 pub mod grade;
-pub mod ima;
 pub mod log;
 pub mod quirk;
 pub mod replay;

@@ -7,6 +7,8 @@
 //!
 //! It builds no path through the network, reads no clock, and does not know revocation yet.
 
+mod name;
+
 use crate::certificate::AltName;
 use crate::certificate::Certificate;
 use crate::certificate::CertificateSignature;
@@ -17,6 +19,8 @@ use crate::der;
 use crate::digest::HashAlgorithm;
 use crate::key::KeyFault;
 use crate::time::Time;
+
+pub use name::same_name;
 
 /// The certificates of a verified path, the leaf first, the root that was matched last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +116,7 @@ impl Walk<'_> {
         let child = path.last()?.clone();
         let depth = path.len().saturating_sub(1);
         for (index, root) in self.roots.iter().enumerate() {
-            if root.subject() != child.issuer() {
+            if !same_name(root.subject(), child.issuer()) {
                 continue;
             }
             let step = self.signed_by(&child, root, depth);
@@ -127,7 +131,8 @@ impl Walk<'_> {
             return None;
         }
         let candidates = self.intermediates;
-        for issuer in candidates.iter().filter(|issuer| issuer.subject() == child.issuer()) {
+        let named = |issuer: &&Certificate| same_name(issuer.subject(), child.issuer());
+        for issuer in candidates.iter().filter(named) {
             if path.contains(issuer) {
                 continue;
             }
