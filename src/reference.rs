@@ -1,5 +1,6 @@
 //! Reference values: what a good machine measures, as people review and sign it.
 
+pub mod ek_roots;
 mod profile;
 
 pub use profile::Component;
