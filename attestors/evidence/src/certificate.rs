@@ -21,6 +21,8 @@ use crate::crypto;
 use crate::der;
 use crate::der::Element;
 use crate::der::INTEGER;
+use crate::der::OCTET_STRING;
+use crate::der::SEQUENCE;
 use crate::key::KeyError;
 use crate::key::PublicKey;
 use crate::signed::Signed;
@@ -76,6 +78,11 @@ pub enum AltName {
     Directory(Name),
     Uri(String),
     Dns(String),
+    /// hardwareModuleName (RFC 4108 §5): whose numbering, and the number.
+    HardwareModule {
+        kind: String,
+        serial: Vec<u8>,
+    },
     /// A form that is only counted, by the name x509 gives it.
     Other(&'static str),
 }
@@ -355,10 +362,26 @@ fn alt_name(name: &GeneralName<'_>) -> AltName {
         GeneralName::DNSName(name) => AltName::Dns((*name).to_owned()),
         GeneralName::RFC822Name(_) => AltName::Other("rfc822Name"),
         GeneralName::IPAddress(_) => AltName::Other("iPAddress"),
+        GeneralName::OtherName(oid, value) if oid.to_id_string() == HARDWARE_MODULE_NAME => {
+            hardware_module(value).unwrap_or(AltName::Other("otherName"))
+        }
         GeneralName::OtherName(..) => AltName::Other("otherName"),
         GeneralName::RegisteredID(_) => AltName::Other("registeredID"),
         _ => AltName::Other("unknown"),
     }
+}
+
+/// [0] EXPLICIT HardwareModuleName ::= SEQUENCE { hwType OBJECT IDENTIFIER, hwSerialNum OCTET
+/// STRING } (RFC 4108 §5).
+fn hardware_module(mut value: &[u8]) -> Option<AltName> {
+    use x509_parser::der_parser::oid::Oid;
+    let mut explicit = der::take(&mut value).filter(|outer| outer.tag == EXPLICIT_0)?.contents;
+    let mut fields = der::take(&mut explicit).filter(|inner| inner.tag == SEQUENCE)?.contents;
+    let (rest, kind) = Oid::from_der(fields).ok()?;
+    fields = rest;
+    let serial = der::take(&mut fields).filter(|serial| serial.tag == OCTET_STRING)?.contents;
+    let whole = value.is_empty() && explicit.is_empty() && fields.is_empty();
+    whole.then(|| AltName::HardwareModule { kind: kind.to_id_string(), serial: serial.to_vec() })
 }
 
 /// Where TBSCertificate (RFC 5280 §4.1) has its algorithm: behind version and serial number.
@@ -373,7 +396,10 @@ fn algorithm(mut fields: &[u8]) -> Option<Element<'_>> {
 /// A promise of docs/reference/limits.md.
 pub const MAX_CERTIFICATE: usize = 16 * 1024;
 /// [0] EXPLICIT Version
-const EXPLICIT_VERSION: u8 = 0xa0;
+const EXPLICIT_VERSION: u8 = EXPLICIT_0;
+const EXPLICIT_0: u8 = 0xa0;
+/// id-on-hardwareModuleName
+const HARDWARE_MODULE_NAME: &str = "1.3.6.1.5.5.7.8.4";
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 const COMMON_NAME: &str = "2.5.4.3";
 /// Some vendors put TPM details there and mark it critical.

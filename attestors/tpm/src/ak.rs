@@ -7,6 +7,7 @@
 use assay_evidence::HashAlgorithm;
 use assay_evidence::PublicKey;
 use assay_evidence::crypto;
+use assay_evidence::crypto::SignatureError;
 use assay_evidence::crypto::SignatureScheme;
 use serde::Serialize;
 
@@ -82,6 +83,8 @@ pub enum Trust {
     Caller,
     /// A certificate that chains to a given root names the key.
     Certificate,
+    /// An IAK, which such a certificate names, says that the key is in its TPM.
+    Iak,
 }
 
 /// An attestation key together with the reason to believe in it.
@@ -134,6 +137,11 @@ impl ProvedKey {
             return Err(Error::AkCertificateKey);
         }
         Ok(ProvedKey { trust: Trust::Certificate, certificate: Some(certificate.clone()), ..self })
+    }
+
+    /// Only `idevid` calls this, when the IAK of that certificate certified the key.
+    pub(crate) fn vouched(key: AttestationKey, iak: &AkCertificate) -> ProvedKey {
+        ProvedKey { trust: Trust::Iak, certificate: Some(iak.clone()), ..ProvedKey::enrolled(key) }
     }
 
     /// Only `credential` calls this, when the TPM gave the secret back.
@@ -227,7 +235,12 @@ impl ProvedKey {
             }
         };
         let bytes = bytes.ok_or(Error::SignatureInvalid)?;
-        crypto::verify_signature(scheme, key, message, bytes).map_err(|_| Error::SignatureInvalid)
+        crypto::verify_signature(scheme, key, message, bytes).map_err(|error| match error {
+            SignatureError::Unsupported => {
+                Error::UnknownAlgorithm { place: "signature", id: hash.tpm_id() }
+            }
+            _ => Error::SignatureInvalid,
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::endorsement;
 use crate::endorsement::Device;
 use crate::error::Error;
 
-/// Made only by [`verify`].
+/// Made only where its chain was verified.
 #[derive(Clone, Debug)]
 pub struct AkCertificate {
     certificate: Certificate,
@@ -39,16 +39,26 @@ pub fn verify(
     accept_profile(certificate)?;
     let path = chain::verify(certificate, intermediates, roots, now).map_err(Error::AkChain)?;
     let root = roots.get(path.root()).ok_or(Error::AkChain(chain::ChainError::Untrusted))?;
-    Ok(AkCertificate {
-        certificate: certificate.clone(),
-        key,
-        device: endorsement::device(certificate),
-        root_sha256: root.sha256(),
-        weak_signature: path.weak_signature(),
-    })
+    Ok(AkCertificate::new(certificate, &key, root, path.weak_signature()))
 }
 
 impl AkCertificate {
+    /// Only where a chain has been verified: here, and in `idevid` by its own profile.
+    pub(crate) fn new(
+        certificate: &Certificate,
+        key: &PublicKey,
+        root: &Certificate,
+        weak_signature: bool,
+    ) -> AkCertificate {
+        AkCertificate {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            device: endorsement::device(certificate),
+            root_sha256: root.sha256(),
+            weak_signature,
+        }
+    }
+
     pub fn certificate(&self) -> &Certificate {
         &self.certificate
     }

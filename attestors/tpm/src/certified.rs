@@ -140,7 +140,7 @@ pub(crate) fn accept_svid_hierarchy(name: &[u8], qualified_name: &[u8]) -> Resul
     }
 }
 
-fn accept_fixed(public: &Public) -> Result<(), Error> {
+pub(crate) fn accept_fixed(public: &Public) -> Result<(), Error> {
     let found = public.attributes();
     let fixed =
         Attributes::FIXED_TPM | Attributes::FIXED_PARENT | Attributes::SENSITIVE_DATA_ORIGIN;

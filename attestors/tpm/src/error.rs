@@ -25,6 +25,8 @@ pub enum Error {
     Malformed { place: &'static str },
     #[error("the {place} names algorithm 0x{id:04x}, which is not known here")]
     UnknownAlgorithm { place: &'static str, id: u16 },
+    #[error("a key on curve 0x{id:04x}, which is not known here")]
+    UnknownCurve { id: u16 },
     #[error("a register file that cannot be read: {0}")]
     PcrFile(&'static str),
     #[error("the {0} is missing")]
@@ -84,6 +86,11 @@ pub enum Error {
     #[error("the TPM did not certify the key that asks for the identity")]
     SvidKeyNotCertified { found: String, expected: String },
 
+    #[error("the certificate of the device is not of the key that its TPM certified")]
+    DevidKey,
+    #[error("the device key has attributes {found} and follows no template of its kind")]
+    DevidTemplate { found: Attributes },
+
     // --- signature, magic, freshness ---
     #[error("the signature is {found}, the key signs by {expected}")]
     SignatureScheme { found: String, expected: String },
@@ -123,9 +130,16 @@ impl Error {
     /// The stable code of this refusal.
     pub fn reason(&self) -> Reason {
         match self {
+            Error::UnknownAlgorithm { id, .. } if REGISTERED.contains(id) => {
+                Reason::UnsupportedEvidence
+            }
+            Error::UnknownCurve { id } if REGISTERED_CURVES.contains(id) => {
+                Reason::UnsupportedEvidence
+            }
             Error::Shape(_)
             | Error::Malformed { .. }
             | Error::UnknownAlgorithm { .. }
+            | Error::UnknownCurve { .. }
             | Error::PcrFile(_) => Reason::TpmMalformed,
             Error::Missing(_) => Reason::EvidenceMissing,
             Error::EkCertificate(CertificateError::Size { .. }) => Reason::EvidenceTooLarge,
@@ -151,6 +165,8 @@ impl Error {
             Error::KeyNotFixed { .. } => Reason::KeyNotFixed,
             Error::KeyAttributes { .. } | Error::KeyScheme => Reason::KeyAttributes,
             Error::SvidKeyHierarchy { .. } => Reason::SvidKeyHierarchy,
+            Error::DevidKey => Reason::DevidKeyMismatch,
+            Error::DevidTemplate { .. } => Reason::KeyAttributes,
             Error::CertifiedName { .. } => Reason::KeyNameMismatch,
             Error::SvidKeyNotCertified { .. } => Reason::SvidKeyNotCertified,
             Error::SignatureScheme { .. } => Reason::SigScheme,
@@ -201,6 +217,11 @@ impl Error {
             Error::KeyAttributes { found, expected } => {
                 ("certified_key.attributes", found.to_string(), expected.to_string())
             }
+            Error::DevidTemplate { found } => (
+                "device_key.template",
+                found.to_string(),
+                "a template of TPM 2.0 Keys for Device Identity and Attestation".into(),
+            ),
             Error::SvidKeyHierarchy { found } => {
                 ("certified_key.hierarchy", hierarchy_name(*found), "null".into())
             }
@@ -288,3 +309,13 @@ fn chain_reason(fault: &ChainError) -> Reason {
         _ => Reason::EkChainInvalid,
     }
 }
+
+/// TCG Algorithm Registry rev. 1.34, table 3: what a genuine structure may name, whether or not
+/// anything is done with it here.
+const REGISTERED: &[u16] = &[
+    0x0001, 0x0003, 0x0004, 0x0005, 0x0006, 0x0007, 0x0008, 0x000a, 0x000b, 0x000c, 0x000d, 0x0012,
+    0x0013, 0x0014, 0x0015, 0x0016, 0x0017, 0x0018, 0x0019, 0x001a, 0x001b, 0x001c, 0x001d, 0x0020,
+    0x0021, 0x0022, 0x0023, 0x0025, 0x0026, 0x0027, 0x0028, 0x0029,
+];
+/// The same, table 4: P-192, P-224, the Barreto-Naehrig curves, SM2.
+const REGISTERED_CURVES: &[u16] = &[0x0001, 0x0002, 0x0010, 0x0011, 0x0020];

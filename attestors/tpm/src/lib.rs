@@ -8,6 +8,7 @@
 //! | [`endorsement`] | vendor's certificate → this endorsement key is in a genuine TPM |
 //! | [`ak`] | what an attestation key must be before anything it signs is looked at |
 //! | [`ak_certificate`] | a CA's certificate → this attestation key is in a TPM |
+//! | [`idevid`] | a maker's certificate → this IAK is in a device, and so are the keys it names |
 //! | [`credential`] | endorsement key → this attestation key is in the same TPM |
 //! | [`verify`](mod@verify) | quote and certification → [`Claims`] |
 //! | [`advisory`] | firmware that is known to be bad, as data that an appraisal asks |
@@ -27,6 +28,7 @@ pub mod collect;
 pub mod credential;
 pub mod endorsement;
 pub mod error;
+pub mod idevid;
 pub mod pcr_file;
 pub mod structures;
 pub mod verify;
@@ -45,6 +47,7 @@ pub use crate::endorsement::EkRoot;
 pub use crate::endorsement::Endorsement;
 pub use crate::endorsement::TpmClass;
 pub use crate::error::Error;
+pub use crate::idevid::DeviceIdentity;
 pub use crate::structures::attest::Attest;
 pub use crate::structures::attest::ClockInfo;
 pub use crate::structures::name::Hierarchy;

@@ -380,7 +380,7 @@ fn a_statement_with_another_magic_or_type_is_refused() {
     let (forger, values) = (Forger::new(), read("pcrs"));
     let quote = forger.quote(&SELECTION, &values, &|attest| attest[0] = 0xfe);
     assert_eq!(forger.refused(quote, &values, &expected()), Reason::AttestMagic);
-    let quote = forger.quote(&SELECTION, &values, &|attest| attest[5] = 0x1a);
+    let quote = forger.quote(&SELECTION, &values, &|attest| attest[5] = 0x19);
     assert_eq!(forger.refused(quote, &values, &expected()), Reason::AttestType);
 }
 

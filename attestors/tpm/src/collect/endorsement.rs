@@ -4,17 +4,15 @@
 //! the verifier judges both.
 
 use assay_evidence::Certificate;
-use tss_esapi::abstraction::AsymmetricAlgorithmSelection;
-use tss_esapi::abstraction::ek::create_ek_public_from_default_template_2;
 use tss_esapi::constants::PropertyTag;
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::handles::NvIndexHandle;
 use tss_esapi::handles::ObjectHandle;
 use tss_esapi::handles::TpmHandle;
-use tss_esapi::interface_types::ecc::EccCurve;
-use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::interface_types::resource_handles::NvAuth;
+use tss_esapi::structures::Public as TssPublic;
 use tss_esapi::traits::Marshall as _;
+use tss_esapi::traits::UnMarshall as _;
 
 use super::connection::Connection;
 use super::connection::Held;
@@ -83,7 +81,7 @@ impl Connection {
         &mut self,
         certificates: &[Certificate],
     ) -> Result<EndorsementKey, Error> {
-        for template in [Template::H3, Template::L2, Template::L1] {
+        for template in PREFERRED {
             for certificate in certificates {
                 let Ok(key) = certificate.public_key() else { continue };
                 let Some(expected) = template.around(key) else { continue };
@@ -121,8 +119,8 @@ impl Connection {
         }
         self.make_room(1, &[]);
         let failed = error::of("CreatePrimary");
-        let template = create_ek_public_from_default_template_2(selection(key.template), None)
-            .map_err(&failed)?;
+        let template = key.template.input().ok_or(Error::NoEndorsement)?;
+        let template = TssPublic::unmarshall(&template).map_err(&failed)?;
         let made = with_passwords(&mut self.context, 1, |context| {
             let endorsement = tss_esapi::interface_types::resource_handles::Hierarchy::Endorsement;
             context.create_primary(endorsement, template, None, None, None, None)
@@ -217,14 +215,18 @@ fn certificates_in_a_row(mut bytes: &[u8]) -> Vec<Certificate> {
     found
 }
 
-fn selection(template: Template) -> AsymmetricAlgorithmSelection {
-    match template {
-        Template::L1 => AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048),
-        Template::L2 => AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256),
-        Template::H3 => AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP384),
-    }
-}
-
+/// The order is fixed, so that a node's identity does not change with what is found first: P-384,
+/// P-256, RSA-2048, and behind them what few TPMs have.
+const PREFERRED: [Template; 8] = [
+    Template::H3,
+    Template::L2,
+    Template::H2,
+    Template::L1,
+    Template::H1,
+    Template::H4,
+    Template::H6,
+    Template::H7,
+];
 /// Certificate indexes of the templates L-1, L-2, H-1 to H-7 (TCG EK Credential Profile 2.5,
 /// §2.2.1). Those between hold nonces and templates.
 const CERTIFICATES: [u32; 9] = [

@@ -262,9 +262,10 @@ fn endorsement_policy(
     context: &mut Context,
     template: Template,
 ) -> Result<(super::connection::Held<'_>, AuthSession), Error> {
-    let hash = match template {
-        Template::L1 | Template::L2 => HashingAlgorithm::Sha256,
-        Template::H3 => HashingAlgorithm::Sha384,
+    let hash = match template.name_algorithm() {
+        HashAlgorithm::Sha384 => HashingAlgorithm::Sha384,
+        HashAlgorithm::Sha512 => HashingAlgorithm::Sha512,
+        _ => HashingAlgorithm::Sha256,
     };
     let (mut held, session) = policy_session(context, hash)?;
     let failed = error::of("PolicySecret");
@@ -280,11 +281,11 @@ fn endorsement_policy(
         )
     })
     .map_err(&failed)?;
-    if template == Template::H3 {
+    if template.is_high() {
         let failed = error::of("PolicyOR");
         let mut either = DigestList::new();
-        for digest in [POLICY_A_SHA384, POLICY_C_SHA384] {
-            let digest = Digest::try_from(digest.as_slice()).map_err(&failed)?;
+        for digest in template.branches() {
+            let digest = Digest::try_from(digest).map_err(&failed)?;
             either.add(digest).map_err(&failed)?;
         }
         held.execute_without_session(|context| context.policy_or(policy, either))
@@ -340,16 +341,3 @@ fn no_ticket() -> Result<HashcheckTicket, Error> {
 }
 
 const MAX_QUOTES: usize = 10;
-
-/// EK Credential Profile 2.5, §B.6: PolicySecret(TPM_RH_ENDORSEMENT), and PolicyAuthorizeNV of the
-/// TCG's index.
-const POLICY_A_SHA384: [u8; 48] = [
-    0x8b, 0xbf, 0x22, 0x66, 0x53, 0x7c, 0x17, 0x1c, 0xb5, 0x6e, 0x40, 0x3c, 0x4d, 0xc1, 0xd4, 0xb6,
-    0x4f, 0x43, 0x26, 0x11, 0xdc, 0x38, 0x6e, 0x6f, 0x53, 0x20, 0x50, 0xc3, 0x27, 0x8c, 0x93, 0x0e,
-    0x14, 0x3e, 0x8b, 0xb1, 0x13, 0x38, 0x24, 0xcc, 0xb4, 0x31, 0x05, 0x38, 0x71, 0xc6, 0xdb, 0x53,
-];
-const POLICY_C_SHA384: [u8; 48] = [
-    0xd6, 0x03, 0x2c, 0xe6, 0x1f, 0x2f, 0xb3, 0xc2, 0x40, 0xeb, 0x3c, 0xf6, 0xa3, 0x32, 0x37, 0xef,
-    0x2b, 0x6a, 0x16, 0xf4, 0x29, 0x3c, 0x22, 0xb4, 0x55, 0xe2, 0x61, 0xcf, 0xfd, 0x21, 0x7a, 0xd5,
-    0xb4, 0x94, 0x7c, 0x2d, 0x73, 0xe6, 0x30, 0x05, 0xee, 0xd2, 0xdc, 0x2b, 0x35, 0x93, 0xd1, 0x65,
-];

@@ -40,6 +40,8 @@ pub enum Attested<'a> {
     Quote { selections: Selections, pcr_digest: &'a [u8] },
     /// Part 2, §10.12.3 TPMS_CERTIFY_INFO.
     Certify { name: &'a [u8], qualified_name: &'a [u8] },
+    /// Part 2, §10.12.5 TPMS_CREATION_INFO.
+    Creation { name: &'a [u8], creation_hash: &'a [u8] },
     /// Any other statement; its body is not looked at.
     Other,
 }
@@ -72,6 +74,10 @@ impl<'a> Attest<'a> {
             CERTIFY => Attested::Certify {
                 name: reader.sized16(MAX_NAME)?,
                 qualified_name: reader.sized16(MAX_NAME)?,
+            },
+            CREATION => Attested::Creation {
+                name: reader.sized16(MAX_NAME)?,
+                creation_hash: reader.sized16(MAX_DIGEST)?,
             },
             _ => {
                 reader.take(reader.rest().len())?;
@@ -124,6 +130,7 @@ pub const MAGIC: u32 = 0xff54_4347;
 /// TPM_ST_ATTEST_* (Part 2, §6.9).
 pub const QUOTE: u16 = 0x8018;
 pub const CERTIFY: u16 = 0x8017;
+pub const CREATION: u16 = 0x801a;
 
 /// TPM2B_NAME holds an algorithm number and a digest.
 const MAX_NAME: usize = 66;

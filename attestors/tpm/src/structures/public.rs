@@ -52,6 +52,16 @@ pub enum Scheme {
     Other(u16),
 }
 
+/// Kind and size of a key, as a template fixes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// With the default exponent, 65537.
+    Rsa {
+        bits: u16,
+    },
+    Ecc(Curve),
+}
+
 /// TPMA_OBJECT (Part 2, §8.3).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Attributes(pub u32);
@@ -71,6 +81,49 @@ impl Attributes {
 
     pub const fn has(self, bits: u32) -> bool {
         self.0 & bits == bits
+    }
+}
+
+impl Shape {
+    pub(crate) fn fits(self, key: &PublicKey) -> bool {
+        match (self, key) {
+            (Shape::Rsa { bits }, PublicKey::Rsa { modulus, exponent }) => {
+                modulus.len() * 8 == usize::from(bits) && *exponent == 65_537
+            }
+            (Shape::Ecc(wanted), PublicKey::Ec { curve, .. }) => wanted == *curve,
+            _ => false,
+        }
+    }
+
+    /// A key of this shape that nobody has, where only the shape matters.
+    pub(crate) fn stand_in(self) -> PublicKey {
+        match self {
+            Shape::Rsa { bits } => {
+                PublicKey::Rsa { modulus: vec![0xff; usize::from(bits / 8)], exponent: 65_537 }
+            }
+            Shape::Ecc(curve) => {
+                let mut point = vec![0; 1 + 2 * curve.field_size()];
+                point.iter_mut().take(1).for_each(|form| *form = 4);
+                PublicKey::Ec { curve, point }
+            }
+        }
+    }
+}
+
+impl Area {
+    /// The TPMT_PUBLIC from which a TPM makes a key like this: `unique` stands in place of the
+    /// modulus, or of both coordinates.
+    pub(crate) fn input(self, unique: &[u8]) -> Option<Vec<u8>> {
+        let (places, size) = match &self.key {
+            PublicKey::Rsa { modulus, .. } => (1, 2 + modulus.len()),
+            PublicKey::Ec { curve, .. } => (2, 2 * (2 + curve.field_size())),
+        };
+        let mut raw = Public::from_area(self).ok()?.raw;
+        raw.truncate(raw.len().checked_sub(size)?);
+        for _ in 0..places {
+            put_sized(&mut raw, unique).ok()?;
+        }
+        Some(raw)
     }
 }
 
@@ -248,13 +301,10 @@ fn ecc(reader: &mut Reader<'_>) -> Result<(Option<Scheme>, PublicKey), Error> {
         id => return Err(Error::UnknownAlgorithm { place: "ECC scheme", id }),
     };
     let id = reader.u16()?;
-    let curve = Curve::from_tpm_id(id).ok_or(Error::UnknownAlgorithm { place: "curve", id })?;
-    match reader.u16()? {
-        NULL => {}
-        MGF1 | KDF1_SP800_56A | KDF2 | KDF1_SP800_108 => {
-            hash(reader)?;
-        }
-        id => return Err(Error::UnknownAlgorithm { place: "key derivation", id }),
+    let curve = Curve::from_tpm_id(id).ok_or(Error::UnknownCurve { id })?;
+    // No command uses it, and every TPM has NULL here.
+    if reader.u16()? != NULL {
+        return Err(Error::Malformed { place: "key derivation" });
     }
     let (x, y) = (reader.sized16(curve.field_size())?, reader.sized16(curve.field_size())?);
     let key = PublicKey::ec(curve, x, y).ok_or(Error::Malformed { place: "ECC point" })?;
@@ -309,10 +359,6 @@ const ECDAA: u16 = 0x001a;
 const SM2: u16 = 0x001b;
 const ECSCHNORR: u16 = 0x001c;
 const ECMQV: u16 = 0x001d;
-const MGF1: u16 = 0x0007;
-const KDF1_SP800_56A: u16 = 0x0020;
-const KDF2: u16 = 0x0021;
-const KDF1_SP800_108: u16 = 0x0022;
 
 const MAX_DIGEST: usize = 64;
 const MAX_RSA: usize = 512;

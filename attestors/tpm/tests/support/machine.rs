@@ -55,6 +55,12 @@ impl Machine {
     }
 
     pub fn create_primary(&self, hierarchy: Hierarchy, template: &[u8]) -> Key {
+        self.try_create_primary(hierarchy, template)
+            .unwrap_or_else(|error| panic!("no such key: 0x{error:x}"))
+    }
+
+    /// The key, or the error of a TPM that cannot make it.
+    pub fn try_create_primary(&self, hierarchy: Hierarchy, template: &[u8]) -> Result<Key, u32> {
         let parameters = [
             &[0, 4, 0, 0, 0, 0][..], // TPM2B_SENSITIVE_CREATE: no auth, no data
             &sized(template),
@@ -62,8 +68,8 @@ impl Machine {
             &[0, 0, 0, 0], // creationPCR
         ]
         .concat();
-        let answer = self.run(0x131, &[hierarchy.handle()], &[Auth::Password], &parameters, 1);
-        key(&answer)
+        let answer = self.try_run(0x131, &[hierarchy.handle()], &[Auth::Password], &parameters, 1);
+        answer.map(|answer| key(&answer))
     }
 
     /// A child of an endorsement key, created and loaded under its policy.
@@ -147,9 +153,10 @@ impl Machine {
         let session = u32::from_be_bytes(*answer.first_chunk::<4>().unwrap());
         let handles = [Hierarchy::Endorsement.handle(), session];
         self.run(0x151, &handles, &[Auth::Password], &[0; 10], 0);
-        if hash == HashAlgorithm::Sha384 {
-            let policies =
-                [&2u32.to_be_bytes()[..], &sized(&hex(POLICY_A)), &sized(&hex(POLICY_C))];
+        let template = Template::of(&ek.public).unwrap();
+        if template.is_high() {
+            let [a, c] = template.branches();
+            let policies = [&2u32.to_be_bytes()[..], &sized(a), &sized(c)];
             self.run(0x171, &[session], &[], &policies.concat(), 0);
         }
         session
@@ -212,24 +219,7 @@ impl Machine {
 }
 
 pub fn ek_template(template: Template) -> Vec<u8> {
-    let empty = |curve: Curve| PublicKey::ec(curve, &[], &[]).unwrap();
-    match template {
-        Template::L1 => {
-            // `unique` is 256 zero bytes, which no modulus is: taken from the area of another key.
-            let key = PublicKey::Rsa { modulus: vec![0xff; 256], exponent: 65_537 };
-            let area = template.around(&key).unwrap();
-            let mut raw = Public::from_area(area).unwrap().raw().to_vec();
-            let start = raw.len() - 256;
-            raw[start..].fill(0);
-            raw
-        }
-        Template::L2 => with_area(template.around(&empty(Curve::P256)).unwrap()),
-        Template::H3 => {
-            // `unique` is empty in the high templates.
-            let raw = with_area(template.around(&empty(Curve::P384)).unwrap());
-            [&raw[..raw.len() - 100], &[0; 4]].concat()
-        }
-    }
+    template.input().unwrap()
 }
 
 pub fn ak_template(attributes: u32, scheme: SigningScheme, key: PublicKey) -> Vec<u8> {
@@ -281,11 +271,3 @@ fn selection_list(selections: &[PcrSelection]) -> Vec<u8> {
 fn sized(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
-
-fn hex(text: &str) -> Vec<u8> {
-    hex::decode(text).unwrap()
-}
-
-/// TCG EK Credential Profile, PolicyA and PolicyC over SHA-384.
-const POLICY_A: &str = "8bbf2266537c171cb56e403c4dc1d4b64f432611dc386e6f532050c3278c930e143e8bb1133824ccb431053871c6db53";
-const POLICY_C: &str = "d6032ce61f2fb3c240eb3cf6a33237ef2b6a16f4293c22b455e261cffd217ad5b4947c2d73e63005eed2dc2b3593d165";

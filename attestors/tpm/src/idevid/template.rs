@@ -1,0 +1,128 @@
+//! The templates of the keys that a maker leaves in a device (TCG "TPM 2.0 Keys for Device
+//! Identity and Attestation", §7.3).
+//!
+//! An IDevID signs anything, an IAK only what its TPM made. Both are primaries of the endorsement
+//! hierarchy, so they come back after every TPM2_Clear. The SM2 template is left out, as there is
+//! no SM3 here.
+
+use assay_evidence::Curve;
+use assay_evidence::HashAlgorithm;
+use assay_evidence::PublicKey;
+use serde::Serialize;
+
+use crate::structures::public::Area;
+use crate::structures::public::Attributes;
+use crate::structures::public::Public;
+use crate::structures::public::Scheme;
+use crate::structures::public::Shape;
+use crate::structures::signature::SigningScheme;
+
+/// Which of the two keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Proves whose device it is.
+    Idevid,
+    /// Certifies other keys of the device, and quotes.
+    Iak,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 2] = [Kind::Idevid, Kind::Iak];
+
+    /// The shapes that templates H-1 to H-4, H-6 and H-7 give either key.
+    pub const SHAPES: [Shape; 6] = [
+        Shape::Rsa { bits: 2048 },
+        Shape::Ecc(Curve::P256),
+        Shape::Rsa { bits: 3072 },
+        Shape::Ecc(Curve::P384),
+        Shape::Rsa { bits: 4096 },
+        Shape::Ecc(Curve::P521),
+    ];
+
+    /// Whether this public area is that of such a key, apart from the key in it.
+    pub fn matches(self, public: &Public) -> bool {
+        Kind::SHAPES
+            .into_iter()
+            .filter(|shape| shape.fits(public.key()))
+            .any(|shape| self.with_key(shape, public.key().clone()) == *public.area())
+    }
+
+    /// The TPMT_PUBLIC from which TPM2_CreatePrimary makes the key.
+    pub fn input(self, shape: Shape) -> Option<Vec<u8>> {
+        let unique: &[u8] = match self {
+            Kind::Idevid => b"IDEVID",
+            Kind::Iak => b"IAK",
+        };
+        self.with_key(shape, shape.stand_in()).input(unique)
+    }
+
+    fn with_key(self, shape: Shape, key: PublicKey) -> Area {
+        let hash = name_algorithm(shape);
+        let scheme = match (self, shape) {
+            (_, Shape::Ecc(_)) => Some(SigningScheme::Ecdsa(hash)),
+            (Kind::Iak, Shape::Rsa { .. }) => Some(SigningScheme::Rsapss(hash)),
+            (Kind::Idevid, Shape::Rsa { .. }) => None,
+        };
+        let (attributes, auth_policy): (u32, &[u8]) = match (self, hash) {
+            (Kind::Idevid, HashAlgorithm::Sha384) => (IDEVID, &IDEVID_POLICY_SHA384),
+            (Kind::Idevid, HashAlgorithm::Sha512) => (IDEVID, &IDEVID_POLICY_SHA512),
+            (Kind::Idevid, _) => (IDEVID, &IDEVID_POLICY_SHA256),
+            (Kind::Iak, HashAlgorithm::Sha384) => (IAK, &IAK_POLICY_SHA384),
+            (Kind::Iak, HashAlgorithm::Sha512) => (IAK, &IAK_POLICY_SHA512),
+            (Kind::Iak, _) => (IAK, &IAK_POLICY_SHA256),
+        };
+        Area {
+            name_algorithm: hash,
+            attributes: Attributes(attributes),
+            auth_policy: auth_policy.to_vec(),
+            symmetric: None,
+            scheme: scheme.map(Scheme::Signing),
+            key,
+        }
+    }
+}
+
+const fn name_algorithm(shape: Shape) -> HashAlgorithm {
+    match shape {
+        Shape::Rsa { bits: 3072 } | Shape::Ecc(Curve::P384) => HashAlgorithm::Sha384,
+        Shape::Rsa { bits: 4096 } | Shape::Ecc(Curve::P521) => HashAlgorithm::Sha512,
+        _ => HashAlgorithm::Sha256,
+    }
+}
+
+/// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, adminWithPolicy, sign.
+pub(super) const IDEVID: u32 = 0x0004_00f2;
+/// The same, restricted.
+const IAK: u32 = 0x0005_00f2;
+
+const IDEVID_POLICY_SHA256: [u8; 32] = [
+    0xad, 0x6b, 0x3a, 0x22, 0x84, 0xfd, 0x69, 0x8a, 0x07, 0x10, 0xbf, 0x5c, 0xc1, 0xb9, 0xbd, 0xf1,
+    0x5e, 0x25, 0x32, 0xe3, 0xf6, 0x01, 0xfa, 0x4b, 0x93, 0xa6, 0xa8, 0xfa, 0x8d, 0xe5, 0x79, 0xea,
+];
+const IDEVID_POLICY_SHA384: [u8; 48] = [
+    0x4d, 0xb1, 0xaa, 0x83, 0x6d, 0x0b, 0x56, 0x15, 0xdf, 0x6e, 0xe5, 0x3a, 0x40, 0xef, 0x70, 0xc6,
+    0x1c, 0x21, 0x7f, 0x43, 0x03, 0xd4, 0x46, 0x95, 0x92, 0x59, 0x72, 0xbc, 0x92, 0x70, 0x06, 0xcf,
+    0xa5, 0xcb, 0xdf, 0x6d, 0xc1, 0x8c, 0x4d, 0xbe, 0x32, 0x9b, 0x2f, 0x15, 0x42, 0xc3, 0xdd, 0x33,
+];
+const IDEVID_POLICY_SHA512: [u8; 64] = [
+    0x7d, 0xd7, 0x50, 0x0f, 0xd6, 0xc1, 0xb9, 0x4f, 0x97, 0xa6, 0xaf, 0x91, 0x0d, 0xa1, 0x47, 0x30,
+    0x1e, 0xf2, 0x8f, 0x66, 0x2f, 0xee, 0x06, 0xf2, 0x25, 0xa4, 0xcc, 0xad, 0xda, 0x3b, 0x4e, 0x6b,
+    0x38, 0xe6, 0x6b, 0x2f, 0x3a, 0xd5, 0xde, 0xe1, 0xa0, 0x50, 0x3c, 0xd2, 0xda, 0xed, 0xb1, 0xe6,
+    0x8c, 0xfe, 0x4f, 0x84, 0xb0, 0x3a, 0x8c, 0xd2, 0x2b, 0xb6, 0xa9, 0x76, 0xf0, 0x71, 0xa7, 0x2f,
+];
+const IAK_POLICY_SHA256: [u8; 32] = [
+    0x54, 0x37, 0x18, 0x23, 0x26, 0xe4, 0x14, 0xfc, 0xa7, 0x97, 0xd5, 0xf1, 0x74, 0x61, 0x5a, 0x16,
+    0x41, 0xf6, 0x12, 0x55, 0x79, 0x7c, 0x3a, 0x2b, 0x22, 0xc2, 0x1d, 0x12, 0x0b, 0x2d, 0x1e, 0x07,
+];
+const IAK_POLICY_SHA384: [u8; 48] = [
+    0x12, 0x9d, 0x94, 0xeb, 0xf8, 0x45, 0x56, 0x65, 0x2c, 0x6e, 0xef, 0x43, 0xbb, 0xb7, 0x57, 0x51,
+    0x2a, 0xc8, 0x7e, 0x52, 0xbe, 0x7b, 0x34, 0x9c, 0xa6, 0xce, 0x4d, 0x82, 0x6f, 0x74, 0x9f, 0xcf,
+    0x67, 0x2f, 0x51, 0x71, 0x6c, 0x5c, 0xbb, 0x60, 0x5f, 0x31, 0x3b, 0xf3, 0x45, 0xaa, 0xb3, 0x12,
+];
+const IAK_POLICY_SHA512: [u8; 64] = [
+    0x80, 0x60, 0xd1, 0xfb, 0x31, 0x71, 0x6a, 0x29, 0xe4, 0x8a, 0x6e, 0x5f, 0xec, 0xe0, 0x88, 0xbc,
+    0xfc, 0x1b, 0x27, 0x8f, 0xc1, 0x62, 0x25, 0x5e, 0x81, 0xc3, 0xec, 0xa3, 0x54, 0x4c, 0xd4, 0x4a,
+    0xf9, 0x44, 0x10, 0xc3, 0x71, 0x5d, 0x56, 0x1c, 0xcc, 0xd9, 0xe3, 0x9a, 0x6c, 0xb2, 0x64, 0x6d,
+    0x43, 0x53, 0x5b, 0xb5, 0x4e, 0xa8, 0x87, 0x10, 0xde, 0xb5, 0xf7, 0x83, 0x6b, 0xd9, 0xb5, 0x86,
+];
