@@ -7,9 +7,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
+use x509_parser::extensions::GeneralSubtree;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::AttributeTypeAndValue;
@@ -24,6 +26,7 @@ use crate::der::INTEGER;
 use crate::der::OCTET_STRING;
 use crate::der::SEQUENCE;
 use crate::key::KeyError;
+use crate::key::KeyFault;
 use crate::key::PublicKey;
 use crate::signed::Signed;
 use crate::time::Time;
@@ -32,11 +35,10 @@ pub use crate::signed::CertificateSignature;
 pub use crate::signed::SignedError;
 pub use crate::signed::Strength;
 
-/// One certificate; a copy is cheap.
-#[derive(Clone, PartialEq, Eq)]
+/// One certificate; a copy is cheap. Two are equal if their bytes are.
+#[derive(Clone)]
 pub struct Certificate(Arc<Facts>);
 
-#[derive(PartialEq, Eq)]
 struct Facts {
     der: Vec<u8>,
     signed: Signed,
@@ -47,6 +49,7 @@ struct Facts {
     not_after: Time,
     spki: Vec<u8>,
     key: Result<PublicKey, KeyError>,
+    key_fault: OnceLock<Option<KeyFault>>,
     extensions: Extensions,
     /// OID, critical, value.
     raw_extensions: Vec<(String, bool, Vec<u8>)>,
@@ -68,7 +71,7 @@ pub struct Extensions {
     pub subject_key_id: Option<Vec<u8>>,
     pub authority_key_id: Option<Vec<u8>>,
     pub name_constraints: Option<NameConstraints>,
-    /// Critical extensions that nobody here knows or that could not be read.
+    /// Critical extensions that nobody here knows, and decisive ones that could not be read.
     pub unknown_critical: Vec<String>,
 }
 
@@ -85,6 +88,18 @@ pub enum AltName {
     },
     /// A form that is only counted, by the name x509 gives it.
     Other(&'static str),
+}
+
+impl AltName {
+    /// The form of name by its name in X.509.
+    pub(crate) fn form(&self) -> &'static str {
+        match self {
+            AltName::Directory(_) => "directoryName",
+            AltName::Uri(_) => "uniformResourceIdentifier",
+            AltName::Dns(_) => "dNSName",
+            AltName::Other(form) => form,
+        }
+    }
 }
 
 /// A distinguished name as the bytes it came in, and as relative names in order, each with its
@@ -170,6 +185,7 @@ impl Certificate {
             not_after: Time::from_unix_s(tbs.validity.not_after.timestamp()),
             spki: tbs.subject_pki.raw.to_vec(),
             key: PublicKey::from_parsed_spki(&tbs.subject_pki),
+            key_fault: OnceLock::new(),
             extensions: extensions(&parsed)?,
             raw_extensions: parsed
                 .extensions()
@@ -244,6 +260,12 @@ impl Certificate {
         self.0.key.as_ref().map_err(|error| *error)
     }
 
+    /// Why the key must not be relied on, if it is one of a known kind. Asked once.
+    pub fn key_fault(&self) -> Option<KeyFault> {
+        let key = self.0.key.as_ref().ok()?;
+        *self.0.key_fault.get_or_init(|| key.fault())
+    }
+
     pub fn extensions(&self) -> &Extensions {
         &self.0.extensions
     }
@@ -273,11 +295,27 @@ impl Certificate {
         self.0.signed.verify(issuer)
     }
 
+    /// A pinned root is a name and a key, whatever its size.
+    pub(crate) fn verify_signature_of_root(
+        &self,
+        root: &PublicKey,
+    ) -> Result<Strength, SignedError> {
+        self.0.signed.verify_of_root(root)
+    }
+
     /// The same, also over SHA-1, which the answer then says.
     pub fn verify_signature_also_sha1(&self, issuer: &PublicKey) -> Result<Strength, SignedError> {
         self.0.signed.verify_also_sha1(issuer)
     }
 }
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Certificate) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.der == other.0.der
+    }
+}
+
+impl Eq for Certificate {}
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -306,30 +344,53 @@ fn extensions(certificate: &X509Certificate<'_>) -> Result<Extensions, Certifica
             ParsedExtension::SubjectAlternativeName(names) => {
                 out.subject_alt_names = names.general_names.iter().map(alt_name).collect();
             }
+            ParsedExtension::NameConstraints(parsed) if are_whole_subtrees(extension.value) => {
+                let names = |trees: &Option<Vec<GeneralSubtree<'_>>>| {
+                    trees.iter().flatten().map(|tree| alt_name(&tree.base)).collect()
+                };
+                out.name_constraints = Some(NameConstraints {
+                    permitted: names(&parsed.permitted_subtrees),
+                    excluded: names(&parsed.excluded_subtrees),
+                });
+            }
+            // What decides is not passed over for being written so that it cannot be read.
+            _ if DECISIVE.contains(&oid.as_str()) => out.unknown_critical.push(oid.clone()),
+            // Policies are not evaluated: an EK says what it is by its EKU and its issuer.
+            _ if UNDERSTOOD.contains(&oid.as_str()) => {}
+            _ if extension.critical => out.unknown_critical.push(oid.clone()),
             ParsedExtension::SubjectKeyIdentifier(id) => {
                 out.subject_key_id = Some(id.0.to_vec());
             }
             ParsedExtension::AuthorityKeyIdentifier(id) => {
                 out.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
             }
-            ParsedExtension::NameConstraints(constraints) => {
-                let names = |trees: &Option<Vec<x509_parser::extensions::GeneralSubtree<'_>>>| {
-                    trees.iter().flatten().map(|tree| alt_name(&tree.base)).collect()
-                };
-                out.name_constraints = Some(NameConstraints {
-                    permitted: names(&constraints.permitted_subtrees),
-                    excluded: names(&constraints.excluded_subtrees),
-                });
-            }
-            // Policies are not evaluated: an EK says what it is by its EKU and its issuer.
-            ParsedExtension::CertificatePolicies(_) => {}
-            _ if oid == SUBJECT_DIRECTORY_ATTRIBUTES => {}
-            _ if extension.critical => out.unknown_critical.push(oid.clone()),
             _ => {}
         }
         seen.push(oid);
     }
     Ok(out)
+}
+
+/// NameConstraints ::= SEQUENCE { [0] subtrees, [1] subtrees }, each with nothing but its base: the
+/// parser stops where it no longer understands, and a constraint behind that would be lost.
+fn are_whole_subtrees(value: &[u8]) -> bool {
+    let whole = || {
+        let mut fields = der::sequence(value)?;
+        for tag in [0xa0, 0xa1] {
+            if fields.first() == Some(&tag) {
+                let mut trees = der::take(&mut fields)?.contents;
+                while !trees.is_empty() {
+                    let mut base = der::take(&mut trees)?.contents;
+                    der::take(&mut base)?;
+                    if !base.is_empty() {
+                        return None;
+                    }
+                }
+            }
+        }
+        fields.is_empty().then_some(())
+    };
+    whole().is_some()
 }
 
 /// ExtKeyUsageSyntax ::= SEQUENCE OF OBJECT IDENTIFIER; the parser's own view keeps only those
@@ -402,5 +463,7 @@ const EXPLICIT_0: u8 = 0xa0;
 const HARDWARE_MODULE_NAME: &str = "1.3.6.1.5.5.7.8.4";
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 const COMMON_NAME: &str = "2.5.4.3";
-/// Some vendors put TPM details there and mark it critical.
-const SUBJECT_DIRECTORY_ATTRIBUTES: &str = "2.5.29.9";
+/// basicConstraints, keyUsage, extKeyUsage, subjectAltName, nameConstraints.
+const DECISIVE: [&str; 5] = ["2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.17", "2.5.29.30"];
+/// certificatePolicies, and subjectDirectoryAttributes, where some vendors put TPM details.
+const UNDERSTOOD: [&str; 2] = ["2.5.29.32", "2.5.29.9"];

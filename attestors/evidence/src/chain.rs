@@ -1,33 +1,80 @@
 //! The path from a certificate to a pinned root at a given time.
 //!
-//! A root is a name and a key: its own dates, path length and version are not judged. Everything
-//! else between is: signature over the raw bytes, CA flag, key usage, path length, dates, name
-//! constraints, critical extensions, key strength. Our own walk, because 21 of 143 current vendor
-//! intermediates carry critical policies that web validators refuse by design.
+//! A root is a name and a key: its own dates, path length, version and strength are not judged, and
+//! it need not have signed itself. Everything below it is: signature over the raw bytes, CA flag,
+//! key usage, path length, dates, name constraints, critical extensions, keys, revocation. Our own
+//! walk, because 21 of 143 current vendor intermediates carry critical policies that web validators
+//! refuse by design.
 //!
-//! It builds no path through the network, reads no clock, and does not know revocation yet.
+//! First a path of signatures is looked for, then each certificate on it is judged, so that all its
+//! faults are told and not only the first one met. What the last certificate is for, its profile,
+//! is not asked here. It builds no path through the network and reads no clock.
 
+mod constraint;
+mod judge;
 mod name;
 
-use crate::certificate::AltName;
 use crate::certificate::Certificate;
-use crate::certificate::CertificateSignature;
-use crate::certificate::NameConstraints;
-use crate::crypto;
-use crate::crypto::SignatureScheme;
-use crate::der;
-use crate::digest::HashAlgorithm;
+use crate::certificate::SignedError;
+use crate::certificate::Strength;
+use crate::crl::RevocationList;
 use crate::key::KeyFault;
+use crate::key::PublicKey;
 use crate::time::Time;
 
 pub use name::same_name;
+
+/// What a path is held against beside the roots.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    pub now: Time,
+    pub expired: Expired,
+    pub lists: Lists<'a>,
+}
+
+impl Rules<'_> {
+    /// The strict ones; revocation is not known.
+    pub const fn at(now: Time) -> Rules<'static> {
+        Rules { now, expired: Expired::Refuse, lists: Lists::None }
+    }
+}
+
+/// What becomes of a certificate outside of its dates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expired {
+    #[default]
+    Refuse,
+    /// Accepted, and said in [`Path::warnings`].
+    Warn,
+}
+
+/// Revocation lists at hand. Each that names an issuer of the path must be signed by it and be
+/// current.
+#[derive(Clone, Copy, Debug)]
+pub enum Lists<'a> {
+    None,
+    /// Given for this one path: a list of any other issuer is a fault.
+    Given(&'a [RevocationList]),
+    /// A stock for many paths: lists that concern none of this one's issuers are passed over.
+    Stock(&'a [RevocationList]),
+}
+
+impl<'a> Lists<'a> {
+    fn all(self) -> &'a [RevocationList] {
+        match self {
+            Lists::None => &[],
+            Lists::Given(lists) | Lists::Stock(lists) => lists,
+        }
+    }
+}
 
 /// The certificates of a verified path, the leaf first, the root that was matched last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
     certificates: Vec<Certificate>,
     root: usize,
-    weak_signature: bool,
+    warnings: Vec<ChainError>,
+    not_checked: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,15 +88,15 @@ pub enum ChainError {
     Signature { depth: usize },
     #[error("certificate {depth} is signed by an algorithm that is not supported")]
     SignatureAlgorithm { depth: usize },
-    #[error("certificate {depth} is signed over MD5")]
-    SignatureWeak { depth: usize },
+    #[error("certificate {depth} is signed over {hash}")]
+    SignatureWeak { depth: usize, hash: &'static str },
     #[error("the issuer of certificate {depth} is not a CA")]
     IssuerNotCa { depth: usize },
     #[error("certificate {depth} stands deeper than its path length allows")]
     PathLength { depth: usize },
     #[error("certificate {depth} is valid from {not_before} to {not_after}, judged at {at}")]
     Expired { depth: usize, not_before: Time, not_after: Time, at: Time },
-    #[error("certificate {depth} has the critical extension {oid}, which is not understood")]
+    #[error("certificate {depth} has the extension {oid}, which is critical or cannot be read")]
     CriticalExtension { depth: usize, oid: String },
     #[error("a name is outside of what certificate {depth} may certify")]
     NameConstraint { depth: usize },
@@ -57,6 +104,36 @@ pub enum ChainError {
     Key { depth: usize },
     #[error("certificate {depth}: {fault}")]
     KeyWeak { depth: usize, fault: KeyFault },
+    #[error("certificate {depth} is revoked by its issuer's list of {this_update}")]
+    Revoked { depth: usize, this_update: Time },
+    #[error("revocation list {list} is of no issuer of the path, or not signed by it")]
+    RevocationList { list: usize },
+    #[error("revocation list {list} is signed over sha1")]
+    RevocationListWeak { list: usize },
+    #[error("revocation list {list} of {this_update} does not speak of {at}")]
+    RevocationListStale { list: usize, this_update: Time, next_update: Option<Time>, at: Time },
+}
+
+impl ChainError {
+    /// How decisive a fault is: keys, then signatures and trust, then the rights of issuers, then
+    /// what may change with time.
+    fn rank(&self) -> u8 {
+        match self {
+            ChainError::Key { .. } | ChainError::KeyWeak { .. } => 0,
+            ChainError::SignatureWeak { .. } | ChainError::SignatureAlgorithm { .. } => 1,
+            ChainError::Signature { .. } => 2,
+            ChainError::Untrusted => 3,
+            ChainError::TooLong { .. } => 4,
+            ChainError::IssuerNotCa { .. } | ChainError::PathLength { .. } => 5,
+            ChainError::CriticalExtension { .. } => 6,
+            ChainError::NameConstraint { .. } => 7,
+            ChainError::Expired { .. } => 8,
+            ChainError::Revoked { .. } => 9,
+            ChainError::RevocationList { .. } => 10,
+            ChainError::RevocationListStale { .. } => 11,
+            ChainError::RevocationListWeak { .. } => 12,
+        }
+    }
 }
 
 impl Path {
@@ -71,239 +148,235 @@ impl Path {
 
     /// An issuer signed over SHA-1; to be said, not refused.
     pub fn weak_signature(&self) -> bool {
-        self.weak_signature
+        self.warnings.iter().any(|warning| matches!(warning, ChainError::SignatureWeak { .. }))
+    }
+
+    /// What was accepted but must be said: signatures over SHA-1, and dates if the rules say so.
+    pub fn warnings(&self) -> &[ChainError] {
+        &self.warnings
+    }
+
+    /// What could not be asked, each with its reason.
+    pub fn not_checked(&self) -> &[String] {
+        &self.not_checked
     }
 }
 
-/// Walks from `leaf` over `intermediates` to one of `roots`.
-///
-/// Where several issuers have the right name, all are tried within a budget of signatures. If no
-/// path holds, the fault of the walk that came furthest is told.
+/// Walks from `leaf` over `intermediates` to one of `roots` by the strict rules, without lists. The
+/// most decisive fault is told.
 pub fn verify(
     leaf: &Certificate,
     intermediates: &[Certificate],
     roots: &[Certificate],
     now: Time,
 ) -> Result<Path, ChainError> {
-    let mut walk =
-        Walk { intermediates, roots, now, tries: 0, worst: ChainError::Untrusted, depth: 0 };
-    walk.accept(leaf, 0)?;
-    let mut path = vec![leaf.clone()];
-    match walk.climb(&mut path) {
-        Some(root) => {
-            let weak_signature = path.iter().any(is_weakly_signed);
-            if let Some(anchor) = roots.get(root) {
-                path.push(anchor.clone());
-            }
-            Ok(Path { certificates: path, root, weak_signature })
-        }
-        None => Err(walk.worst),
+    verify_by(&Rules::at(now), leaf, intermediates, roots)
+        .map_err(|faults| faults.into_iter().next().unwrap_or(ChainError::Untrusted))
+}
+
+/// The same by other rules, with all faults of the path, the most decisive first; at least one.
+///
+/// Where several issuers have the right name all are tried within a budget of signatures, those
+/// first that the key identifiers point to. If no path is faultless, the faults of the best one are
+/// told: one that reaches a root, else the one that comes furthest.
+pub fn verify_by(
+    rules: &Rules<'_>,
+    leaf: &Certificate,
+    intermediates: &[Certificate],
+    roots: &[Certificate],
+) -> Result<Path, Vec<ChainError>> {
+    let mut walk = Walk { rules, intermediates, roots, tries: 0, best: None };
+    let mut steps = vec![Step { certificate: leaf, strength: None }];
+    if let Some(path) = walk.climb(&mut steps) {
+        return Ok(path);
     }
+    let faults = walk.best.map(|best| best.faults).unwrap_or_default();
+    Err(if faults.is_empty() { vec![ChainError::Untrusted] } else { faults })
+}
+
+/// One certificate on the way up, with what the signature of the next one above it is worth.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    certificate: &'a Certificate,
+    strength: Option<Strength>,
 }
 
 struct Walk<'a> {
+    rules: &'a Rules<'a>,
     intermediates: &'a [Certificate],
     roots: &'a [Certificate],
-    now: Time,
     tries: usize,
-    worst: ChainError,
-    depth: usize,
+    best: Option<Ending>,
 }
 
-impl Walk<'_> {
-    /// Finds a root above the last certificate of `path`, extending it by intermediates.
-    fn climb(&mut self, path: &mut Vec<Certificate>) -> Option<usize> {
-        let child = path.last()?.clone();
-        let depth = path.len().saturating_sub(1);
-        for (index, root) in self.roots.iter().enumerate() {
-            if !same_name(root.subject(), child.issuer()) {
-                continue;
+/// A walk that did not come to a good end.
+struct Ending {
+    anchored: bool,
+    length: usize,
+    faults: Vec<ChainError>,
+}
+
+impl Ending {
+    fn is_better_than(&self, other: &Ending) -> bool {
+        let score = |ending: &Ending| {
+            (ending.anchored, ending.length, std::cmp::Reverse(ending.faults.len()))
+        };
+        match (self.anchored, other.anchored) {
+            (true, true) => self.faults.len() < other.faults.len(),
+            _ => score(self) > score(other),
+        }
+    }
+}
+
+impl<'a> Walk<'a> {
+    /// Finds a faultless path above the last of `steps`.
+    fn climb(&mut self, steps: &mut Vec<Step<'a>>) -> Option<Path> {
+        let child = steps.last()?.certificate;
+        let mut fault = ChainError::Untrusted;
+        for (index, root) in by_hint(self.roots, child) {
+            if !self.may_try() {
+                fault = ChainError::TooLong { max: MAX_DEPTH };
+                break;
             }
-            let step = self.signed_by(&child, root, depth);
-            match step.and_then(|()| self.names(path, root, depth + 1)) {
-                Ok(()) => return Some(index),
-                Err(fault) => self.note(depth, fault, &child, root),
+            match self.signed_by(steps, root, true) {
+                Ok(strength) => {
+                    sign(steps, Some(strength));
+                    if let Some(path) = self.arrive(steps, index, root) {
+                        return Some(path);
+                    }
+                }
+                Err(found) => fault = worse(fault, found, child, root),
             }
         }
-        if path.len() >= MAX_DEPTH {
-            self.worst = ChainError::TooLong { max: MAX_DEPTH };
-            self.depth = depth;
-            return None;
-        }
-        let candidates = self.intermediates;
-        let named = |issuer: &&Certificate| same_name(issuer.subject(), child.issuer());
-        for issuer in candidates.iter().filter(named) {
-            if path.contains(issuer) {
+        for (_, issuer) in by_hint(self.intermediates, child) {
+            if steps.iter().any(|step| step.certificate == issuer) {
                 continue;
             }
-            let step = self
-                .accept_issuer(issuer, depth)
-                .and_then(|()| self.signed_by(&child, issuer, depth))
-                .and_then(|()| self.names(path, issuer, depth + 1));
-            if let Err(fault) = step {
-                self.note(depth, fault, &child, issuer);
+            if steps.len() >= MAX_DEPTH || !self.may_try() {
+                fault = ChainError::TooLong { max: MAX_DEPTH };
+                break;
+            }
+            // A key that may not be relied on proves nothing, but is the fault to tell.
+            if let Some(weak) = judge::key(issuer, steps.len()) {
+                fault = worse(fault, weak, child, issuer);
                 continue;
             }
-            path.push(issuer.clone());
-            if let Some(root) = self.climb(path) {
-                return Some(root);
+            match self.signed_by(steps, issuer, false) {
+                Ok(strength) => {
+                    sign(steps, Some(strength));
+                    steps.push(Step { certificate: issuer, strength: None });
+                    if let Some(path) = self.climb(steps) {
+                        return Some(path);
+                    }
+                    steps.pop();
+                }
+                Err(found) => fault = worse(fault, found, child, issuer),
             }
-            path.pop();
         }
+        sign(steps, None);
+        self.give_up(steps, fault);
         None
     }
 
-    /// What any certificate below a root must satisfy by itself.
-    fn accept(&self, certificate: &Certificate, depth: usize) -> Result<(), ChainError> {
-        if let Some(oid) = certificate.extensions().unknown_critical.first() {
-            return Err(ChainError::CriticalExtension { depth, oid: oid.clone() });
-        }
-        let key = certificate.public_key().map_err(|_| ChainError::Key { depth })?;
-        if let Some(fault) = key.fault() {
-            return Err(ChainError::KeyWeak { depth, fault });
-        }
-        let (not_before, not_after) = (certificate.not_before(), certificate.not_after());
-        // Inclusive at both ends; certificates count whole seconds.
-        if self.now.unix_s() < not_before.unix_s() || self.now.unix_s() > not_after.unix_s() {
-            return Err(ChainError::Expired { depth, not_before, not_after, at: self.now });
-        }
-        Ok(())
-    }
-
-    fn accept_issuer(&self, issuer: &Certificate, child_depth: usize) -> Result<(), ChainError> {
-        let extensions = issuer.extensions();
-        let may_sign = extensions.key_usage.is_none_or(|usage| usage & KEY_CERT_SIGN != 0);
-        if !extensions.is_ca || !may_sign {
-            return Err(ChainError::IssuerNotCa { depth: child_depth });
-        }
-        // pathLenConstraint counts the CA certificates between this one and the leaf.
-        let below = u32::try_from(child_depth).unwrap_or(u32::MAX);
-        if extensions.path_len.is_some_and(|limit| below > limit) {
-            return Err(ChainError::PathLength { depth: child_depth });
-        }
-        self.accept(issuer, child_depth + 1)
+    /// Every issuer that is looked at costs one of the budget.
+    fn may_try(&mut self) -> bool {
+        self.tries += 1;
+        self.tries <= MAX_SIGNATURES
     }
 
     fn signed_by(
-        &mut self,
-        child: &Certificate,
-        issuer: &Certificate,
-        depth: usize,
-    ) -> Result<(), ChainError> {
-        self.tries += 1;
-        if self.tries > MAX_SIGNATURES {
-            return Err(ChainError::TooLong { max: MAX_DEPTH });
-        }
-        let scheme = match child.signature_scheme() {
-            Some(CertificateSignature::Known(scheme)) => scheme,
-            Some(CertificateSignature::Md5) => return Err(ChainError::SignatureWeak { depth }),
-            None => return Err(ChainError::SignatureAlgorithm { depth }),
-        };
-        let key = issuer.public_key().map_err(|_| ChainError::Key { depth: depth + 1 })?;
-        crypto::verify_signature(scheme, key, child.tbs(), child.signature())
-            .map_err(|_| ChainError::Signature { depth })
-    }
-
-    /// The names of every certificate below `issuer` must lie in what it may certify.
-    fn names(
         &self,
-        below: &[Certificate],
+        steps: &[Step<'_>],
         issuer: &Certificate,
-        depth: usize,
-    ) -> Result<(), ChainError> {
-        let Some(constraints) = &issuer.extensions().name_constraints else {
-            return Ok(());
+        is_root: bool,
+    ) -> Result<Strength, ChainError> {
+        let depth = steps.len().saturating_sub(1);
+        let child = steps.last().ok_or(ChainError::Untrusted)?.certificate;
+        let key: &PublicKey =
+            issuer.public_key().map_err(|_| ChainError::Key { depth: depth + 1 })?;
+        let verified = match is_root {
+            true => child.verify_signature_of_root(key),
+            false => child.verify_signature_also_sha1(key),
         };
-        let fault = ChainError::NameConstraint { depth };
-        for certificate in below {
-            let mut subject = certificate.subject();
-            // An empty subject (SEQUENCE of nothing) names nobody.
-            if subject == [0x30, 0x00] {
-                subject = &[];
-            }
-            let alternatives = &certificate.extensions().subject_alt_names;
-            let directories = alternatives.iter().filter_map(|name| match name {
-                AltName::Directory(name) => Some(name.raw.as_slice()),
-                _ => None,
-            });
-            for directory in std::iter::once(subject).chain(directories) {
-                if !directory.is_empty() && !allows_directory(constraints, directory) {
-                    return Err(fault);
-                }
-            }
-            // Constraints on another form of name are not evaluated: a certificate that has a name
-            // of that form is then refused, one without is not concerned.
-            let concerned = constraints.permitted.iter().chain(&constraints.excluded).any(|tree| {
-                !matches!(tree, AltName::Directory(_))
-                    && alternatives
-                        .iter()
-                        .any(|name| std::mem::discriminant(name) == std::mem::discriminant(tree))
-            });
-            if concerned {
-                return Err(fault);
-            }
-        }
-        Ok(())
+        verified.map_err(|error| match error {
+            SignedError::Weak { hash } => ChainError::SignatureWeak { depth, hash },
+            SignedError::Algorithm => ChainError::SignatureAlgorithm { depth },
+            SignedError::Invalid => ChainError::Signature { depth },
+        })
     }
 
-    /// Keeps the fault of the deepest try, the first one at that depth. An issuer with the right
-    /// name but, by the key identifiers, another key is not the one that signed: no fault at all.
-    fn note(&mut self, depth: usize, fault: ChainError, child: &Certificate, issuer: &Certificate) {
-        let names = &child.extensions().authority_key_id;
-        let has = &issuer.extensions().subject_key_id;
-        let stranger = names.is_some() && has.is_some() && names != has;
-        let deeper = self.worst == ChainError::Untrusted || depth > self.depth;
-        if deeper && !(stranger && matches!(fault, ChainError::Signature { .. })) {
-            self.worst = fault;
-            self.depth = depth;
+    /// At a root: all below it is judged.
+    fn arrive(&mut self, steps: &[Step<'_>], index: usize, root: &Certificate) -> Option<Path> {
+        let judged = judge::path(self.rules, steps, Some(root));
+        if judged.faults.is_empty() {
+            let certificates = steps.iter().map(|step| step.certificate).chain([root]).cloned();
+            return Some(Path {
+                certificates: certificates.collect(),
+                root: index,
+                warnings: judged.warnings,
+                not_checked: judged.not_checked,
+            });
+        }
+        self.note(Ending { anchored: true, length: steps.len(), faults: judged.faults });
+        None
+    }
+
+    /// Below no root: what is wrong with the way so far, and why it ends.
+    fn give_up(&mut self, steps: &[Step<'_>], fault: ChainError) {
+        let mut faults = judge::path(self.rules, steps, None).faults;
+        faults.push(fault);
+        faults.sort_by_key(ChainError::rank);
+        faults.dedup();
+        self.note(Ending { anchored: false, length: steps.len(), faults });
+    }
+
+    fn note(&mut self, ending: Ending) {
+        if self.best.as_ref().is_none_or(|best| ending.is_better_than(best)) {
+            self.best = Some(ending);
         }
     }
 }
 
-/// RFC 5280 §6.1.3: inside one permitted subtree if there are any of this form, and in no excluded
-/// one. Names are compared as bytes, relative name by relative name.
-fn allows_directory(constraints: &NameConstraints, name: &[u8]) -> bool {
-    let directories = |trees: &[AltName]| {
-        trees
-            .iter()
-            .filter_map(|tree| match tree {
-                AltName::Directory(name) => Some(name.raw.clone()),
-                _ => None,
-            })
-            .collect::<Vec<_>>()
+fn sign(steps: &mut [Step<'_>], strength: Option<Strength>) {
+    if let Some(last) = steps.last_mut() {
+        last.strength = strength;
+    }
+}
+
+/// The candidates that have the issuer's name, those first whose key identifier is the one that
+/// the certificate names. The identifier is a hint: one that matches nobody is no fault.
+fn by_hint<'a>(
+    candidates: &'a [Certificate],
+    child: &'a Certificate,
+) -> impl Iterator<Item = (usize, &'a Certificate)> {
+    let named = move |hinted: bool| {
+        candidates.iter().enumerate().filter(move |(_, issuer)| {
+            same_name(issuer.subject(), child.issuer()) && is_hinted(child, issuer) == hinted
+        })
     };
-    let permitted = directories(&constraints.permitted);
-    let excluded = directories(&constraints.excluded);
-    (permitted.is_empty() || permitted.iter().any(|tree| is_below(tree, name)))
-        && !excluded.iter().any(|tree| is_below(tree, name))
+    named(true).chain(named(false))
 }
 
-/// Whether the contents of one SEQUENCE begin with those of the other. Relative names are whole
-/// TLVs, so a prefix of bytes that ends at a TLV of the tree ends at one of the name.
-fn is_below(tree: &[u8], name: &[u8]) -> bool {
-    match (sequence_contents(tree), sequence_contents(name)) {
-        (Some(tree), Some(name)) => name.starts_with(tree),
-        _ => false,
-    }
+fn is_hinted(child: &Certificate, issuer: &Certificate) -> bool {
+    let named = &child.extensions().authority_key_id;
+    named.is_some() && *named == issuer.extensions().subject_key_id
 }
 
-fn sequence_contents(mut name: &[u8]) -> Option<&[u8]> {
-    der::take(&mut name).map(|name| name.contents)
-}
-
-fn is_weakly_signed(certificate: &Certificate) -> bool {
-    matches!(
-        certificate.signature_scheme(),
-        Some(CertificateSignature::Known(
-            SignatureScheme::RsaPkcs1(HashAlgorithm::Sha1)
-                | SignatureScheme::EcdsaDer(HashAlgorithm::Sha1)
-        ))
-    )
+/// Of two faults at one place the more decisive one. An issuer with the right name but, by the key
+/// identifiers, another key is not the one that signed: no fault at all.
+fn worse(
+    before: ChainError,
+    found: ChainError,
+    child: &Certificate,
+    issuer: &Certificate,
+) -> ChainError {
+    let (named, has) = (&child.extensions().authority_key_id, &issuer.extensions().subject_key_id);
+    let stranger = named.is_some() && has.is_some() && named != has;
+    let says_nothing = matches!(before, ChainError::Untrusted) && !stranger;
+    if says_nothing || (!stranger && found.rank() < before.rank()) { found } else { before }
 }
 
 /// Certificates in a path, the root not counted; a promise of docs/reference/limits.md.
 pub const MAX_DEPTH: usize = 8;
 /// Signatures that one walk may verify, whatever it is given.
-const MAX_SIGNATURES: usize = 32;
-/// keyCertSign, RFC 5280 §4.2.1.3, bit 5.
-const KEY_CERT_SIGN: u16 = 1 << 5;
+pub const MAX_SIGNATURES: usize = 32;

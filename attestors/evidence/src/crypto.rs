@@ -223,6 +223,26 @@ pub fn verify_signature(
     }
 }
 
+/// The same by a key that somebody pinned: RSA from 1024 bits.
+pub(crate) fn verify_signature_by_root(
+    scheme: SignatureScheme,
+    key: &PublicKey,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), SignatureError> {
+    let (SignatureScheme::RsaPkcs1(hash), PublicKey::Rsa { modulus, exponent }) = (scheme, key)
+    else {
+        return verify_signature(scheme, key, message, signature);
+    };
+    let algorithm: &'static dyn aws::VerificationAlgorithm = match hash {
+        HashAlgorithm::Sha1 => &aws::RSA_PKCS1_1024_8192_SHA1_FOR_LEGACY_USE_ONLY,
+        HashAlgorithm::Sha256 => &aws::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+        HashAlgorithm::Sha512 => &aws::RSA_PKCS1_1024_8192_SHA512_FOR_LEGACY_USE_ONLY,
+        _ => return verify_signature(scheme, key, message, signature),
+    };
+    verify_rsa(algorithm, modulus, *exponent, message, signature)
+}
+
 /// The everyday case, P-256 with SHA-256, goes to ring with nothing in between.
 fn verify_ecdsa_fixed(
     curve: Curve,

@@ -80,16 +80,23 @@ impl Signed {
 
     /// SHA-1 too, which the answer then says.
     pub fn verify_also_sha1(&self, issuer: &PublicKey) -> Result<Strength, SignedError> {
+        self.verify_with(issuer, crypto::verify_signature)
+    }
+
+    /// By a pinned root, whose size nobody judges.
+    pub fn verify_of_root(&self, root: &PublicKey) -> Result<Strength, SignedError> {
+        self.verify_with(root, crypto::verify_signature_by_root)
+    }
+
+    fn verify_with(&self, issuer: &PublicKey, verify: Verify) -> Result<Strength, SignedError> {
         let scheme = match self.algorithm {
             Some(CertificateSignature::Known(scheme)) => scheme,
             Some(CertificateSignature::Md5) => return Err(SignedError::Weak { hash: "md5" }),
             None => return Err(SignedError::Algorithm),
         };
-        crypto::verify_signature(scheme, issuer, &self.tbs, &self.signature).map_err(|error| {
-            match error {
-                SignatureError::Unsupported => SignedError::Algorithm,
-                _ => SignedError::Invalid,
-            }
+        verify(scheme, issuer, &self.tbs, &self.signature).map_err(|error| match error {
+            SignatureError::Unsupported => SignedError::Algorithm,
+            _ => SignedError::Invalid,
         })?;
         Ok(match scheme.hash() {
             HashAlgorithm::Sha1 => Strength::Sha1,
@@ -97,6 +104,8 @@ impl Signed {
         })
     }
 }
+
+type Verify = fn(SignatureScheme, &PublicKey, &[u8], &[u8]) -> Result<(), SignatureError>;
 
 /// The contents of an AlgorithmIdentifier as a scheme. Parameters count for RSASSA-PSS alone: they
 /// are signed, and the other algorithms have none to choose (RFC 3279 §2.2, RFC 5758 §3).

@@ -8,12 +8,17 @@
 use std::fmt;
 
 use assay_evidence::Certificate;
+use assay_evidence::Finding;
 use assay_evidence::PublicKey;
+use assay_evidence::RevocationList;
 use assay_evidence::Time;
 use assay_evidence::certificate::AltName;
 use assay_evidence::certificate::CertificateError;
 use assay_evidence::chain;
 use assay_evidence::chain::ChainError;
+use assay_evidence::chain::Lists;
+use assay_evidence::chain::Rules;
+use assay_evidence::key::KeyError;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -23,6 +28,7 @@ use crate::structures::public::Public;
 mod nv;
 mod template;
 
+pub use nv::certificate_in_file;
 pub use nv::certificate_in_nv;
 pub use template::Template;
 
@@ -73,12 +79,20 @@ pub struct Anchors {
     roots: Vec<Certificate>,
     classes: Vec<TpmClass>,
     intermediates: Vec<Certificate>,
+    lists: Vec<RevocationList>,
 }
 
 impl Anchors {
     pub fn new(roots: Vec<EkRoot>, intermediates: Vec<Certificate>) -> Anchors {
         let (roots, classes) = roots.into_iter().map(|root| (root.certificate, root.class)).unzip();
-        Anchors { roots, classes, intermediates }
+        Anchors { roots, classes, intermediates, lists: Vec::new() }
+    }
+
+    /// With revocation lists, each for whichever chain it concerns.
+    #[must_use]
+    pub fn with_lists(mut self, lists: Vec<RevocationList>) -> Anchors {
+        self.lists = lists;
+        self
     }
 
     pub fn is_empty(&self) -> bool {
@@ -95,6 +109,8 @@ pub struct EndorsementCertificate {
     class: TpmClass,
     root_sha256: [u8; 32],
     weak_signature: bool,
+    warnings: Vec<ChainError>,
+    not_checked: Vec<String>,
 }
 
 /// A verified endorsement key: its certificate, and a known template around exactly that key.
@@ -171,26 +187,98 @@ pub fn verify(
     })
 }
 
-/// Verifies an endorsement certificate by itself: a genuine TPM was made with this key in it.
+/// Verifies an endorsement certificate by itself: a genuine TPM was made with this key in it. The
+/// most decisive fault is told.
 pub fn verify_certificate(
     certificate: Certificate,
     chain: Vec<Certificate>,
     anchors: &Anchors,
     now: Time,
 ) -> Result<EndorsementCertificate, Error> {
-    let unsupported = |_| Error::EkProfile("a key of a kind that no such key has");
-    let key = certificate.public_key().map_err(unsupported)?.clone();
-    let device = accept_profile(&certificate, &key)?;
+    let lists = Lists::Stock(&anchors.lists);
+    let rules = Rules { lists, ..Rules::at(now) };
+    verify_by(&rules, certificate, None, &chain, anchors).map_err(first)
+}
 
-    let intermediates = [chain, anchors.intermediates.clone()].concat();
-    let path =
-        chain::verify(&certificate, &intermediates, &anchors.roots, now).map_err(Error::EkChain)?;
-    let matched = anchors.roots.get(path.root()).zip(anchors.classes.get(path.root()));
-    let (root, &class) = matched.ok_or(Error::EkChain(ChainError::Untrusted))?;
+/// Verifies what one file or NV index holds, DER or PEM, as an endorsement certificate.
+///
+/// With `public`, the key must be that one and in a known template. All faults are told, the most
+/// decisive first and at least one: keys, then the profile, then the chain. Lists in `rules` are
+/// asked instead of those of `anchors`.
+pub fn verify_file(
+    rules: &Rules<'_>,
+    file: &[u8],
+    public: Option<&Public>,
+    intermediates: &[Certificate],
+    anchors: &Anchors,
+) -> Result<EndorsementCertificate, Vec<Error>> {
+    let certificate = nv::certificate_in_file(file).map_err(|error| vec![error])?;
+    verify_by(rules, certificate, public, intermediates, anchors)
+}
 
-    let root_sha256 = root.sha256();
-    let weak_signature = path.weak_signature();
-    Ok(EndorsementCertificate { certificate, key, device, class, root_sha256, weak_signature })
+fn verify_by(
+    rules: &Rules<'_>,
+    certificate: Certificate,
+    public: Option<&Public>,
+    intermediates: &[Certificate],
+    anchors: &Anchors,
+) -> Result<EndorsementCertificate, Vec<Error>> {
+    let key = match certificate.public_key() {
+        Ok(key) => Some(key.clone()),
+        Err(KeyError::Unsupported) => None,
+        Err(_) => return Err(vec![Error::EkCertificate(CertificateError::Malformed)]),
+    };
+    let mut faults = Vec::new();
+    if let Some(public) = public {
+        if key.as_ref() != Some(public.key()) {
+            faults.push(Error::EkKeyCertMismatch);
+        }
+        if Template::of(public).is_none() {
+            faults.push(Error::EkTemplate);
+        }
+    }
+    let device = device(&certificate);
+    faults.extend(profile_faults(&certificate, key.as_ref(), &device));
+
+    let intermediates = [intermediates, &anchors.intermediates].concat();
+    let path = chain::verify_by(rules, &certificate, &intermediates, &anchors.roots);
+    let matched = path.as_ref().ok().map(|path| path.root());
+    let matched = matched.and_then(|root| anchors.roots.get(root).zip(anchors.classes.get(root)));
+    match (path, key, matched) {
+        (Ok(path), Some(key), Some((root, &class))) if faults.is_empty() => {
+            Ok(EndorsementCertificate {
+                key,
+                device,
+                class,
+                root_sha256: root.sha256(),
+                weak_signature: path.weak_signature(),
+                warnings: path.warnings().to_vec(),
+                not_checked: path.not_checked().to_vec(),
+                certificate,
+            })
+        }
+        (path, ..) => {
+            let found = path.err().unwrap_or_default();
+            faults.extend(found.into_iter().map(Error::EkChain));
+            // Stable: within a stage what was found first is told first.
+            faults.sort_by_key(stage);
+            Err(faults)
+        }
+    }
+}
+
+/// Keys, what the certificate is of, the chain (cli.md §1, the decisive order).
+fn stage(fault: &Error) -> u8 {
+    match fault {
+        Error::EkChain(ChainError::Key { .. } | ChainError::KeyWeak { .. }) => 0,
+        Error::EkKeyCertMismatch | Error::EkTemplate => 1,
+        Error::EkProfile(_) => 2,
+        _ => 3,
+    }
+}
+
+fn first(faults: Vec<Error>) -> Error {
+    faults.into_iter().next().unwrap_or(Error::EkChain(ChainError::Untrusted))
 }
 
 impl EndorsementCertificate {
@@ -217,6 +305,17 @@ impl EndorsementCertificate {
     /// A CA of the chain signed over SHA-1: a warning.
     pub fn weak_signature(&self) -> bool {
         self.weak_signature
+    }
+
+    /// What was accepted but must be said.
+    pub fn warnings(&self) -> Vec<Finding> {
+        let finding = |warning: &ChainError| Error::EkChain(warning.clone()).finding();
+        self.warnings.iter().map(finding).collect()
+    }
+
+    /// What could not be asked, each with its reason.
+    pub fn not_checked(&self) -> &[String] {
+        &self.not_checked
     }
 }
 
@@ -258,6 +357,16 @@ impl Endorsement {
         self.certificate.certificate()
     }
 
+    /// What was accepted but must be said.
+    pub fn warnings(&self) -> Vec<Finding> {
+        self.certificate.warnings()
+    }
+
+    /// What could not be asked, each with its reason.
+    pub fn not_checked(&self) -> &[String] {
+        self.certificate.not_checked()
+    }
+
     /// Keys of the other certificates that came along. Nothing ties them to this TPM: good for
     /// refusing (a ban on any of them holds), never for allowing.
     pub fn claimed_others(&self) -> &[[u8; 32]] {
@@ -271,33 +380,37 @@ impl Endorsement {
 }
 
 /// TCG EK Credential Profile 2.5, §3.2, as far as genuine certificates follow it.
-fn accept_profile(certificate: &Certificate, key: &PublicKey) -> Result<Device, Error> {
+fn profile_faults(
+    certificate: &Certificate,
+    key: Option<&PublicKey>,
+    device: &Device,
+) -> Vec<Error> {
     let extensions = certificate.extensions();
-    if !extensions.version_3 {
-        return Err(Error::EkProfile("not version 3"));
-    }
-    if extensions.is_ca {
-        return Err(Error::EkProfile("a CA certificate"));
-    }
-    // What tells an endorsement certificate from any other of the same vendor.
-    if let Some(usages) = &extensions.extended_key_usage
-        && !usages.iter().any(|usage| usage == TCG_KP_EK_CERTIFICATE)
-    {
-        return Err(Error::EkProfile("extended key usage without tcg-kp-EKCertificate"));
-    }
     let needed = match key {
-        PublicKey::Rsa { .. } => KEY_ENCIPHERMENT,
-        PublicKey::Ec { .. } => KEY_AGREEMENT,
+        Some(PublicKey::Rsa { .. }) => KEY_ENCIPHERMENT,
+        Some(PublicKey::Ec { .. }) => KEY_AGREEMENT,
+        None => KEY_ENCIPHERMENT | KEY_AGREEMENT,
     };
-    // Genuine certificates without a key usage exist.
-    if extensions.key_usage.is_some_and(|usage| usage & needed == 0) {
-        return Err(Error::EkProfile("key usage without encryption"));
-    }
-    let device = device(certificate);
-    if extensions.extended_key_usage.is_none() && device.manufacturer.is_empty() {
-        return Err(Error::EkProfile("neither extended key usage nor TPM manufacturer"));
-    }
-    Ok(device)
+    let usages = extensions.extended_key_usage.as_deref();
+    let rules = [
+        (!extensions.version_3, "not version 3"),
+        (extensions.is_ca, "a CA certificate"),
+        // What tells an endorsement certificate from any other of the same vendor.
+        (
+            usages.is_some_and(|usages| !usages.iter().any(|usage| usage == TCG_KP_EK_CERTIFICATE)),
+            "extended key usage without tcg-kp-EKCertificate",
+        ),
+        (
+            usages.is_none() && device.manufacturer.is_empty(),
+            "neither extended key usage nor TPM manufacturer",
+        ),
+        // Genuine certificates without a key usage exist.
+        (
+            extensions.key_usage.is_some_and(|usage| usage & needed == 0),
+            "key usage without encryption",
+        ),
+    ];
+    rules.into_iter().filter(|(broken, _)| *broken).map(|(_, why)| Error::EkProfile(why)).collect()
 }
 
 /// What a certificate claims of its device; empty where it says nothing.

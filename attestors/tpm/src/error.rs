@@ -305,7 +305,11 @@ fn chain_reason(fault: &ChainError) -> Reason {
         ChainError::NameConstraint { .. } => Reason::EkNameConstraint,
         ChainError::SignatureWeak { .. } => Reason::CertSignatureWeak,
         ChainError::KeyWeak { fault: KeyFault::Roca, .. } => Reason::KeyRoca,
-        ChainError::KeyWeak { .. } => Reason::KeyWeak,
+        ChainError::KeyWeak { .. } | ChainError::Key { .. } => Reason::KeyWeak,
+        ChainError::Revoked { .. } => Reason::EkRevoked,
+        ChainError::RevocationList { .. } => Reason::CrlInvalid,
+        ChainError::RevocationListStale { .. } => Reason::CrlStale,
+        ChainError::RevocationListWeak { .. } => Reason::CertSignatureWeak,
         _ => Reason::EkChainInvalid,
     }
 }
