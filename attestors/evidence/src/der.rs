@@ -3,14 +3,14 @@
 //! Reading and writing stand side by side; anything richer is the business of `x509-parser`.
 
 /// One element from the front: its tag, its contents, and its bytes with tag and length.
-pub(crate) struct Element<'a> {
+pub struct Element<'a> {
     pub tag: u8,
     pub contents: &'a [u8],
     pub whole: &'a [u8],
 }
 
 /// Takes an element off the front of `rest`. Tags of one byte, definite lengths.
-pub(crate) fn take<'a>(rest: &mut &'a [u8]) -> Option<Element<'a>> {
+pub fn take<'a>(rest: &mut &'a [u8]) -> Option<Element<'a>> {
     let (&tag, after_tag) = rest.split_first()?;
     let (&first, after_length) = after_tag.split_first()?;
     let (length, after_length) = match first {
@@ -29,7 +29,7 @@ pub(crate) fn take<'a>(rest: &mut &'a [u8]) -> Option<Element<'a>> {
 }
 
 /// The contents of the one SEQUENCE that `der` is, with nothing behind it.
-pub(crate) fn sequence(mut der: &[u8]) -> Option<&[u8]> {
+pub fn sequence(mut der: &[u8]) -> Option<&[u8]> {
     let whole = take(&mut der).filter(|whole| whole.tag == SEQUENCE)?;
     der.is_empty().then_some(whole.contents)
 }
@@ -74,12 +74,12 @@ pub(crate) fn without_leading_zeros(number: &[u8]) -> &[u8] {
 }
 
 pub(crate) const BOOLEAN: u8 = 0x01;
-pub(crate) const INTEGER: u8 = 0x02;
+pub const INTEGER: u8 = 0x02;
 pub(crate) const BIT_STRING: u8 = 0x03;
-pub(crate) const OCTET_STRING: u8 = 0x04;
+pub const OCTET_STRING: u8 = 0x04;
 pub(crate) const NULL: u8 = 0x05;
-pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
-pub(crate) const SEQUENCE: u8 = 0x30;
+pub const OBJECT_IDENTIFIER: u8 = 0x06;
+pub const SEQUENCE: u8 = 0x30;
 
 #[cfg(test)]
 mod tests {

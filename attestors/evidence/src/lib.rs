@@ -19,7 +19,7 @@ pub mod certificate;
 pub mod chain;
 pub mod crl;
 pub mod crypto;
-mod der;
+pub mod der;
 pub mod digest;
 pub mod key;
 pub mod nonce;

@@ -521,6 +521,104 @@ reasons! {
         cause "a generation whose keys are known to leak, or hardware of no vendor"
         remedy "use a newer generation, or name the chip in the policy's list";
 
+    // --- tdx ----------------------------------------------------------------------------------
+    QuoteMalformed "quote-malformed"
+        means "The quote is cut, says sizes that do not fit, or is not a TDX quote by a P-256 key"
+        cause "a damaged file, the wrong file, or forged evidence"
+        remedy "collect the quote again";
+    QuoteVersion "quote-version"
+        means "The quote is of a version in which no trust domain speaks"
+        cause "a quote of an SGX enclave, or hardware newer than this build knows"
+        remedy "pass the quote of a trust domain, version 4 or 5; update for newer ones";
+    QeReportSignatureInvalid "qe-report-signature-invalid"
+        means "The quoting enclave's report is not signed by the platform's certified key"
+        cause "a quote that was altered, or certificates of another platform"
+        remedy "collect the quote again";
+    QeBinding "qe-binding"
+        means "The quoting enclave speaks of another attestation key than the one that signed"
+        cause "a quote put together from two, or one that was altered"
+        remedy "collect the quote again; if it repeats, do not trust the host";
+    QeIdentityMismatch "qe-identity-mismatch"
+        means "The enclave that made the quote is not the vendor's quoting enclave"
+        cause "an enclave that somebody made, or collateral for another kind of quote"
+        remedy "use the vendor's quoting enclave and its identity in the collateral";
+    QuoteSignatureInvalid "quote-signature-invalid"
+        means "The signature on the quote does not verify"
+        cause "a quote that was altered"
+        remedy "collect the quote again";
+    CollateralMalformed "collateral-malformed"
+        means "The collateral cannot be read, or says something twice"
+        cause "a damaged file, another format, or a document that was altered"
+        remedy "fetch the collateral again: `assay endorsement fetch`";
+    CollateralMissing "collateral-missing"
+        means "Without collateral nothing is known of the platform's TCB or of revocation"
+        cause "no collateral given for this evidence"
+        remedy "fetch it: `assay endorsement fetch`";
+    CollateralSignatureInvalid "collateral-signature-invalid"
+        means "A document of the collateral is not signed by the vendor's TCB signing key"
+        cause "a document that was altered, or one of another source"
+        remedy "fetch the collateral again from the vendor";
+    CollateralExpired "collateral-expired"
+        means "The collateral is older than it may be at the time of judging"
+        cause "a bundle that was not renewed, old collateral played again, or a wrong clock"
+        remedy "fetch it again; judge old evidence at its own time (`--at`)";
+    CollateralNotYetValid "collateral-not-yet-valid"
+        means "The collateral is of a later date than the time of judging"
+        cause "a wrong clock, or evidence judged at a time before its collateral"
+        remedy "compare the clock; judge with the collateral of that time";
+    FmspcMismatch "fmspc-mismatch"
+        means "The collateral is for another kind of processor"
+        cause "files of different machines"
+        remedy "fetch the collateral for the FMSPC that the finding names";
+    PceidMismatch "pceid-mismatch"
+        means "The collateral is for another provisioning enclave"
+        cause "files of different machines"
+        remedy "fetch the collateral for the platform of the quote";
+    PckChainMismatch "pck-chain-mismatch"
+        means "The collateral brings the certificates of another platform than the quote's"
+        cause "a bundle that was fetched for another machine"
+        remedy "use the bundle of this platform, or one without a PCK chain";
+    TdxModuleMismatch "tdx-module-mismatch"
+        means "The TDX module is not one that the vendor signed"
+        cause "a module of another signer, or one newer than the collateral"
+        remedy "fetch fresh collateral; do not trust the host if it stays";
+    TcbStatusNotAllowed "tcb-status-not-allowed"
+        means "The platform's TCB has a status or open advisories that the policy does not allow"
+        cause "firmware or settings that the vendor warns of, or a TCB that was revoked"
+        remedy "update and configure the host, or name what you accept in the policy";
+    TcbOutOfDate "tcb-out-of-date"
+        means "The platform's firmware, TDX module or quoting enclave is out of date"
+        cause "an update that was not made yet"
+        remedy "update the host; a grace period in the policy bridges the time";
+    TcbLevelNotFound "tcb-level-not-found"
+        means "The platform is below every TCB level that the vendor lists"
+        cause "firmware too old to be listed"
+        remedy "update the host";
+    TdDebug "td-debug"
+        means "The host may read and write the memory of this trust domain"
+        cause "a trust domain launched with DEBUG"
+        remedy "launch it without; debugging and secrets do not go together";
+    TdSeptVeDisableOff "td-sept-ve-disable-off"
+        means "The host can make this trust domain run its exception handler at will"
+        cause "a host of the early years, which launches without SEPT_VE_DISABLE"
+        remedy "ask the host's operator to set it, or allow it by `tdx.sept_ve_enabled`";
+    ServiceTd "service-td"
+        means "Another trust domain stands behind this one and may act on it"
+        cause "a migration service that is bound to it"
+        remedy "launch it without, or allow service TDs in the policy";
+    TdMigratable "td-migratable"
+        means "This trust domain may be moved, with its memory, to another machine"
+        cause "a trust domain launched with MIGRATABLE"
+        remedy "launch it without, or allow it in the policy";
+    TdAttributesUnknown "td-attributes-unknown"
+        means "This trust domain has attributes that are not known here"
+        cause "a processor newer than this build"
+        remedy "update; what an unknown attribute opens cannot be judged";
+    PlatformNotAllowed "platform-not-allowed"
+        means "The platform is not on the list of those that may run this"
+        cause "another machine, or one that was set up anew"
+        remedy "add its PIID to the policy if the machine is yours";
+
     // --- admission and standing ---------------------------------------------------------------
     NotAdmitted "not-admitted"
         means "The machine proved itself, but nobody admitted it"
