@@ -1,0 +1,273 @@
+//! From a quote and collateral to claims: the decisive list.
+//!
+//! 1. shape of the quote and of the collateral, trailing bytes included
+//! 2. chains to a trusted root, names, revocation
+//! 3. signatures: QE report by the PCK, attestation key by the QE report, quote by that key
+//! 4. dates of certificates, collateral and lists; the report data, whole and exact
+//! 5. whether the parts belong together: PCK chain, FMSPC, PCE, quoting enclave, TDX module
+//! 6. the TCB level: a claim, not a verdict
+//!
+//! All faults are told, those of an earlier stage first. Everything is an argument: the same bytes
+//! give the same verdict years later. A debug TD, a TD with a service TD, a revoked TCB: all of
+//! that is authentic here and judged by `appraise`.
+
+use std::sync::Arc;
+
+use assay_evidence::Certificate;
+use assay_evidence::Curve;
+use assay_evidence::HashAlgorithm;
+use assay_evidence::PublicKey;
+use assay_evidence::Time;
+use assay_evidence::crypto;
+use assay_evidence::crypto::SignatureScheme;
+
+use crate::claims::Claims;
+use crate::claims::Endorsed;
+use crate::collateral::CollateralCache;
+use crate::collateral::VerifiedCollateral;
+use crate::endorsement;
+use crate::endorsement::Chain;
+use crate::endorsement::PckFacts;
+use crate::endorsement::Root;
+use crate::error::Error;
+use crate::error::Faults;
+use crate::error::Place;
+use crate::pem;
+use crate::quote::EnclaveReport;
+use crate::quote::Quote;
+
+mod level;
+mod together;
+
+/// What the verifier demands.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// The time to judge at.
+    pub now: Time,
+    /// All 64 bytes; without them whatever the TD put there is a claim.
+    pub report_data: Option<&'a [u8; 64]>,
+}
+
+/// A platform whose PCK chain holds: what is needed of it for each quote.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    key: PublicKey,
+    facts: PckFacts,
+    root: Root,
+    root_sha256: [u8; 32],
+    issuer_name: String,
+    serial: Vec<u8>,
+    from: Time,
+    until: Time,
+    /// Whether the collateral's own PCK chain, if it brings one, is this one.
+    named_by_collateral: bool,
+}
+
+/// Verifies a quote against collateral that is believed, under the roots it is believed under.
+///
+/// Two signatures are verified if a quote of the same platform came before under the same
+/// collateral, four otherwise.
+pub fn verify(
+    quote: &[u8],
+    collateral: &VerifiedCollateral,
+    expected: &Expected<'_>,
+) -> Result<Claims, Faults> {
+    examine(quote, Some(collateral), collateral.extra_roots(), expected)
+}
+
+/// Verifies a quote against a bundle as bytes, and tells the faults of both together.
+pub fn verify_with(
+    quote: &[u8],
+    collateral_json: &[u8],
+    extra_roots: &[Certificate],
+    expected: &Expected<'_>,
+    cache: &CollateralCache,
+) -> Result<Claims, Faults> {
+    match cache.verified(collateral_json, extra_roots) {
+        Ok(collateral) => verify(quote, &collateral, expected),
+        Err(of_collateral) => {
+            let mut faults = of_collateral.into_vec();
+            if let Err(of_quote) = examine(quote, None, extra_roots, expected) {
+                faults.extend(of_quote.into_vec());
+            }
+            Err(Faults::of(faults).unwrap_or_else(|| {
+                Error::collateral(Place::Bundle, "it cannot be believed").into()
+            }))
+        }
+    }
+}
+
+/// Verifies signatures, chain, dates of certificates and report data, without collateral.
+///
+/// Nothing is known then of revocation, of the quoting enclave and of the TCB: the claims say so in
+/// `not_checked`, and no default policy accepts them.
+pub fn verify_signatures(
+    quote: &[u8],
+    extra_roots: &[Certificate],
+    expected: &Expected<'_>,
+) -> Result<Claims, Faults> {
+    examine(quote, None, extra_roots, expected)
+}
+
+fn examine(
+    bytes: &[u8],
+    collateral: Option<&VerifiedCollateral>,
+    extra_roots: &[Certificate],
+    expected: &Expected<'_>,
+) -> Result<Claims, Faults> {
+    let mut faults = Vec::new();
+    let quote = match Quote::parse(bytes) {
+        Ok(quote) => quote,
+        Err(fault) => {
+            // Nothing of the quote can be believed; the dates of the collateral still can.
+            faults.push(fault);
+            faults.extend(collateral.iter().flat_map(|given| given.date_faults(expected.now)));
+            return Err(told(faults));
+        }
+    };
+    let qe_report = EnclaveReport::parse(quote.qe_report())?;
+
+    let platform = match platform(&quote, collateral, extra_roots) {
+        Ok(platform) => Some(platform),
+        Err(found) => {
+            faults.extend(found);
+            None
+        }
+    };
+    if let Some(platform) = &platform {
+        if !is_signed(&platform.key, quote.qe_report(), quote.qe_signature()) {
+            faults.push(Error::QeReportSignature);
+        }
+        let dates = (platform.from, platform.until);
+        faults.extend(endorsement::date_fault(Place::PckChain, dates.0, dates.1, expected.now));
+    }
+    faults.extend(binding_fault(&quote, &qe_report));
+    if !is_signed_by_attestation_key(&quote) {
+        faults.push(Error::QuoteSignature);
+    }
+    faults.extend(collateral.iter().flat_map(|given| given.date_faults(expected.now)));
+    let report_data = &quote.body().report_data;
+    if let Some(wanted) = expected.report_data.filter(|wanted| *wanted != report_data) {
+        faults.push(Error::ReportData { found: report_data.to_vec(), expected: wanted.to_vec() });
+    }
+    if let (Some(platform), Some(collateral)) = (&platform, collateral) {
+        if !platform.named_by_collateral {
+            faults.push(Error::PckChainDiffers);
+        }
+        faults.extend(together::faults(&quote, &qe_report, &platform.facts, collateral));
+    }
+    let (Some(platform), None) = (platform, Faults::of(faults.clone())) else {
+        return Err(told(faults));
+    };
+    let endorsed = collateral.map(|collateral| Endorsed {
+        standing: level::standing(quote.body(), &qe_report, &platform.facts, collateral),
+        collateral_sha256: collateral.sha256(),
+        tcb_info_issue_date: collateral.tcb_info().issue_date,
+        tcb_info_next_update: collateral.tcb_info().next_update,
+        tcb_info_number: collateral.tcb_info().evaluation_number,
+        qe_identity_issue_date: collateral.qe_identity().issue_date,
+        qe_identity_next_update: collateral.qe_identity().next_update,
+        qe_identity_number: collateral.qe_identity().evaluation_number,
+        valid_until: collateral.validity().1,
+    });
+    Ok(Claims::new(&quote, &qe_report, &platform, endorsed, expected))
+}
+
+/// The platform above the quote: remembered by the hash of its chain's text, or verified now.
+fn platform(
+    quote: &Quote<'_>,
+    collateral: Option<&VerifiedCollateral>,
+    extra_roots: &[Certificate],
+) -> Result<Arc<Platform>, Vec<Error>> {
+    let key = crypto::sha256(quote.pck_chain_pem());
+    if let Some(found) = collateral.and_then(|collateral| collateral.platform(&key)) {
+        return Ok(found);
+    }
+    let one = |fault| vec![fault];
+    let certificates = pem::certificates(quote.pck_chain_pem(), pem::Form::Quote)
+        .map_err(|fault| one(Error::PckPem(fault)))?;
+    let names = endorsement::PCK_CHAIN;
+    let chain = endorsement::verify_chain(Place::PckChain, &certificates, names, extra_roots)
+        .map_err(one)?;
+    let platform = Arc::new(Platform::parse(&chain, collateral).map_err(one)?);
+    if let Some(collateral) = collateral {
+        let faults = collateral.pck_chain_faults(&chain);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        collateral.keep_platform(key, platform.clone());
+    }
+    Ok(platform)
+}
+
+impl Platform {
+    fn parse(chain: &Chain, collateral: Option<&VerifiedCollateral>) -> Result<Platform, Error> {
+        let leaf = chain.leaf().ok_or(Error::PckExtension("certificate"))?;
+        let issuer = chain.issuer().ok_or(Error::PckExtension("issuer"))?;
+        let named = collateral.and_then(|collateral| collateral.pck_chain());
+        Ok(Platform {
+            key: leaf.public_key().map_err(|_| Error::PckExtension("key"))?.clone(),
+            facts: PckFacts::parse(leaf)?,
+            root: chain.root,
+            root_sha256: chain.root_sha256,
+            issuer_name: issuer.subject_common_name().unwrap_or_default().to_owned(),
+            serial: leaf.serial().to_vec(),
+            from: chain.from,
+            until: chain.until,
+            named_by_collateral: named.is_none_or(|named| named == chain.certificates),
+        })
+    }
+
+    pub fn facts(&self) -> &PckFacts {
+        &self.facts
+    }
+
+    pub fn root(&self) -> Root {
+        self.root
+    }
+
+    pub fn root_sha256(&self) -> [u8; 32] {
+        self.root_sha256
+    }
+
+    pub fn issuer_name(&self) -> &str {
+        &self.issuer_name
+    }
+
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+
+    /// The dates of PCK certificate and CA together.
+    pub fn dates(&self) -> (Time, Time) {
+        (self.from, self.until)
+    }
+}
+
+/// The QE puts SHA-256(attestation key ‖ authentication data) first in its report data, and zeros
+/// behind it.
+fn binding_fault(quote: &Quote<'_>, qe_report: &EnclaveReport) -> Option<Error> {
+    let mut hash = crypto::Sha256::new();
+    hash.update(quote.attestation_key());
+    hash.update(quote.qe_authentication());
+    let mut expected = hash.finish().to_vec();
+    expected.resize(qe_report.report_data.len(), 0);
+    (qe_report.report_data.as_slice() != expected)
+        .then(|| Error::QeBinding { found: qe_report.report_data.to_vec(), expected })
+}
+
+fn is_signed_by_attestation_key(quote: &Quote<'_>) -> bool {
+    let (x, y) = quote.attestation_key().split_at_checked(32).unwrap_or_default();
+    let key = PublicKey::ec(Curve::P256, x, y);
+    key.is_some_and(|key| is_signed(&key, quote.signed(), quote.signature()))
+}
+
+fn is_signed(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+    let scheme = SignatureScheme::EcdsaFixed(HashAlgorithm::Sha256);
+    crypto::verify_signature(scheme, key, message, signature).is_ok()
+}
+
+/// The faults of which there is at least one.
+fn told(faults: Vec<Error>) -> Faults {
+    Faults::of(faults).unwrap_or_else(|| Error::QuoteSignature.into())
+}
