@@ -97,6 +97,7 @@ impl AltName {
             AltName::Directory(_) => "directoryName",
             AltName::Uri(_) => "uniformResourceIdentifier",
             AltName::Dns(_) => "dNSName",
+            AltName::HardwareModule { .. } => "otherName",
             AltName::Other(form) => form,
         }
     }
