@@ -28,6 +28,7 @@ mod preimage;
 pub use preimage::MAX_PREIMAGE;
 pub use preimage::MAX_PREIMAGES;
 use preimage::Preimages;
+pub(crate) use preimage::preimage_text;
 
 /// What is given for grading beside the log itself.
 #[derive(Clone, Copy)]
@@ -333,7 +334,7 @@ fn is_separator(event: &Event<'_>) -> bool {
 
 /// What stands after the first space, without its NUL: what GRUB measures of a command. The label
 /// before it is GRUB's own and is not hashed.
-fn label_text(data: &[u8]) -> Option<&[u8]> {
+pub(crate) fn label_text(data: &[u8]) -> Option<&[u8]> {
     let space = data.iter().position(|&byte| byte == b' ')?;
     let text = data.get(space.checked_add(1)?..)?;
     text.split(|&byte| byte == 0).next()
@@ -355,14 +356,6 @@ fn trailing_byte(event: &Event<'_>) -> bool {
 
 fn is_section_name(event: &Event<'_>) -> bool {
     section_name(event.data()).is_some_and(|name| hashes(event, &[name.as_bytes(), &[0]]))
-}
-
-/// The text that a rule binds, where it is text: without NUL.
-pub(crate) fn bound_text<'l>(event: &Event<'l>, rule: Rule) -> Option<&'l [u8]> {
-    match rule {
-        Rule::AfterLabel | Rule::AfterLabelTrailingByte => label_text(event.data()),
-        _ => None,
-    }
 }
 
 /// The digests that only separators may have.

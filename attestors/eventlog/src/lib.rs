@@ -8,9 +8,11 @@
 //! | [`log`] | bytes → events: crypto-agile, TPM 1.2 and CCEL logs |
 //! | [`mod@replay`] | events → register values, held against values that were signed |
 //! | [`grade`] | each event hashed again: bound, known or opaque |
+//! | [`facts`] | what the log says that its digests bind: all that a policy may read |
 //! | [`quirk`] | what real firmware does against the rules, each by name |
 //! | [`class`] | the alphabet in which profiles write what a register may hold |
 //! | [`variable`] | UEFI variables and signature lists |
+//! | [`view`] | one event as a reader sees it |
 //!
 //! It deliberately does no I/O, and it judges nothing: which firmware, boot loader or file is
 //! acceptable is the business of a profile.
@@ -18,15 +20,20 @@
 pub mod class;
 pub mod error;
 pub mod event_type;
+pub mod facts;
 pub mod grade;
 pub mod log;
 pub mod quirk;
 pub mod replay;
 pub mod variable;
+pub mod view;
 
 pub use crate::class::Class;
 pub use crate::error::Error;
 pub use crate::event_type::EventType;
+pub use crate::facts::Fact;
+pub use crate::facts::Facts;
+pub use crate::facts::Value;
 pub use crate::grade::Grade;
 pub use crate::grade::Grades;
 pub use crate::grade::Grading;
@@ -38,3 +45,4 @@ pub use crate::quirk::Quirk;
 pub use crate::quirk::Quirks;
 pub use crate::replay::Comparison;
 pub use crate::replay::Replay;
+pub use crate::view::EventView;
