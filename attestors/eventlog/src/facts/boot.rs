@@ -211,7 +211,7 @@ fn separators(log: &Log<'_>, grades: &Grades, facts: &mut Facts) {
     }
 }
 
-const LINUX_COMMANDS: [&str; 5] = ["linux", "linuxefi", "linux16", "kernel", "chainloader"];
+const LINUX_COMMANDS: [&str; 3] = ["linux", "linuxefi", "linux16"];
 const EXITED: &str = "Exit Boot Services Returned with Success";
 /// PFP 1.05, §3.3.4.8: what firmware says in register 7 of a state that weakens it.
 const WARNINGS: [(&str, &[u8]); 2] = [
