@@ -87,44 +87,49 @@ classes! {
 
 impl Event<'_> {
     pub fn class(&self) -> Class {
-        match self.kind() {
-            EventType::NO_ACTION => match self.data().starts_with(STARTUP_LOCALITY) {
-                true => Class::Locality,
-                false => Class::NoAction,
-            },
-            EventType::SEPARATOR => separator(self.data()),
-            EventType::S_CRTM_VERSION => Class::Crtm,
-            EventType::S_CRTM_CONTENTS => Class::CrtmContents,
-            EventType::EFI_HCRTM_EVENT => Class::Hcrtm,
-            EventType::EFI_PLATFORM_FIRMWARE_BLOB | EventType::EFI_PLATFORM_FIRMWARE_BLOB2 => {
-                Class::FwBlob
-            }
-            EventType::POST_CODE | EventType::POST_CODE2 => Class::PostCode,
-            EventType::CPU_MICROCODE => Class::Microcode,
-            EventType::PLATFORM_CONFIG_FLAGS => Class::ConfigFlags,
-            EventType::TABLE_OF_DEVICES => Class::Devices,
-            EventType::EFI_HANDOFF_TABLES | EventType::EFI_HANDOFF_TABLES2 => Class::Handoff,
-            EventType::NONHOST_INFO => Class::Nonhost,
-            EventType::NONHOST_CODE => Class::NonhostCode,
-            EventType::NONHOST_CONFIG => Class::NonhostConfig,
-            EventType::COMPACT_HASH => Class::CompactHash,
-            EventType::EFI_VARIABLE_DRIVER_CONFIG => driver_config(self.data()),
-            EventType::EFI_VARIABLE_AUTHORITY => Class::Authority,
-            EventType::EFI_VARIABLE_BOOT | EventType::EFI_VARIABLE_BOOT2 => Class::BootVariable,
-            EventType::ACTION | EventType::EFI_ACTION => Class::Action,
-            EventType::EFI_GPT_EVENT | EventType::EFI_GPT_EVENT2 => Class::Gpt,
-            EventType::EFI_BOOT_SERVICES_APPLICATION => Class::BootApp,
-            EventType::EFI_BOOT_SERVICES_DRIVER => Class::BootDriver,
-            EventType::EFI_RUNTIME_SERVICES_DRIVER => Class::RuntimeDriver,
-            EventType::IPL => ipl(self.data()),
-            EventType::EVENT_TAG => event_tag(self.data()),
-            EventType::EFI_SPDM_FIRMWARE_BLOB
-            | EventType::EFI_SPDM_FIRMWARE_CONFIG
-            | EventType::EFI_SPDM_DEVICE_POLICY
-            | EventType::EFI_SPDM_DEVICE_AUTHORITY => Class::Spdm,
-            kind if kind.name().is_some() => Class::Other,
-            _ => Class::Unknown,
+        class(self.kind(), self.data())
+    }
+}
+
+/// Of a type and its text.
+pub(crate) fn class(kind: EventType, data: &[u8]) -> Class {
+    match kind {
+        EventType::NO_ACTION => match data.starts_with(STARTUP_LOCALITY) {
+            true => Class::Locality,
+            false => Class::NoAction,
+        },
+        EventType::SEPARATOR => separator(data),
+        EventType::S_CRTM_VERSION => Class::Crtm,
+        EventType::S_CRTM_CONTENTS => Class::CrtmContents,
+        EventType::EFI_HCRTM_EVENT => Class::Hcrtm,
+        EventType::EFI_PLATFORM_FIRMWARE_BLOB | EventType::EFI_PLATFORM_FIRMWARE_BLOB2 => {
+            Class::FwBlob
         }
+        EventType::POST_CODE | EventType::POST_CODE2 => Class::PostCode,
+        EventType::CPU_MICROCODE => Class::Microcode,
+        EventType::PLATFORM_CONFIG_FLAGS => Class::ConfigFlags,
+        EventType::TABLE_OF_DEVICES => Class::Devices,
+        EventType::EFI_HANDOFF_TABLES | EventType::EFI_HANDOFF_TABLES2 => Class::Handoff,
+        EventType::NONHOST_INFO => Class::Nonhost,
+        EventType::NONHOST_CODE => Class::NonhostCode,
+        EventType::NONHOST_CONFIG => Class::NonhostConfig,
+        EventType::COMPACT_HASH => Class::CompactHash,
+        EventType::EFI_VARIABLE_DRIVER_CONFIG => driver_config(data),
+        EventType::EFI_VARIABLE_AUTHORITY => Class::Authority,
+        EventType::EFI_VARIABLE_BOOT | EventType::EFI_VARIABLE_BOOT2 => Class::BootVariable,
+        EventType::ACTION | EventType::EFI_ACTION => Class::Action,
+        EventType::EFI_GPT_EVENT | EventType::EFI_GPT_EVENT2 => Class::Gpt,
+        EventType::EFI_BOOT_SERVICES_APPLICATION => Class::BootApp,
+        EventType::EFI_BOOT_SERVICES_DRIVER => Class::BootDriver,
+        EventType::EFI_RUNTIME_SERVICES_DRIVER => Class::RuntimeDriver,
+        EventType::IPL => ipl(data),
+        EventType::EVENT_TAG => event_tag(data),
+        EventType::EFI_SPDM_FIRMWARE_BLOB
+        | EventType::EFI_SPDM_FIRMWARE_CONFIG
+        | EventType::EFI_SPDM_DEVICE_POLICY
+        | EventType::EFI_SPDM_DEVICE_AUTHORITY => Class::Spdm,
+        kind if kind.name().is_some() => Class::Other,
+        _ => Class::Unknown,
     }
 }
 

@@ -368,7 +368,7 @@ struct Separators {
 
 impl Separators {
     fn new(log: &Log<'_>) -> Separators {
-        let texts: [&[u8]; 2] = [&[0; 4], &[0xff; 4]];
+        let texts: [&[u8]; 3] = [&[0; 4], &[0xff; 4], b"WBCL"];
         let digests = log
             .replayable()
             .flat_map(|bank| texts.map(|text| crypto::hash(bank, &[text])))

@@ -10,6 +10,8 @@
 //! | [`grade`] | each event hashed again: bound, known or opaque |
 //! | [`facts`] | what the log says that its digests bind: all that a policy may read |
 //! | [`quirk`] | what real firmware does against the rules, each by name |
+//! | [`draft`] | a log as something that can be written |
+//! | [`mutate`] | everything that can be done to a log to make it lie |
 //! | [`class`] | the alphabet in which profiles write what a register may hold |
 //! | [`variable`] | UEFI variables and signature lists |
 //! | [`view`] | one event as a reader sees it |
@@ -18,17 +20,21 @@
 //! acceptable is the business of a profile.
 
 pub mod class;
+pub mod draft;
 pub mod error;
 pub mod event_type;
 pub mod facts;
 pub mod grade;
 pub mod log;
+pub mod mutate;
 pub mod quirk;
 pub mod replay;
 pub mod variable;
 pub mod view;
 
 pub use crate::class::Class;
+pub use crate::draft::Draft;
+pub use crate::draft::EventRecord;
 pub use crate::error::Error;
 pub use crate::event_type::EventType;
 pub use crate::facts::Fact;
@@ -41,6 +47,9 @@ pub use crate::grade::Rule;
 pub use crate::log::Event;
 pub use crate::log::Format;
 pub use crate::log::Log;
+pub use crate::mutate::Defence;
+pub use crate::mutate::Mutation;
+pub use crate::mutate::mutations;
 pub use crate::quirk::Quirk;
 pub use crate::quirk::Quirks;
 pub use crate::replay::Comparison;
