@@ -9,6 +9,7 @@
 //! The modules are floors, low to high; a lower one never names a higher one (`tests/layers.rs`).
 
 // 0: values only
+pub mod canonical;
 pub mod clock;
 pub mod log;
 pub mod private;

@@ -9,7 +9,6 @@
 //! here stores anything: the store does, and gives the sequence number.
 
 mod body;
-mod canonical;
 mod data;
 
 use std::net::SocketAddr;
@@ -18,6 +17,7 @@ use assay_evidence::time::Time;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::canonical::InexactNumber;
 use crate::spiffe::EntryId;
 use crate::spiffe::SpiffeId;
 use crate::spiffe::TrustDomain;
@@ -118,6 +118,12 @@ pub enum RecordError {
     NotCanonical,
     #[error("the record's `{0}` is missing or has another form")]
     Field(&'static str),
+}
+
+impl From<InexactNumber> for RecordError {
+    fn from(number: InexactNumber) -> Self {
+        Self::Number(number.0)
+    }
 }
 
 impl Draft {

@@ -1,10 +1,33 @@
 //! Reference values: what a good machine measures, as people review and sign it.
+//!
+//! | module | its job |
+//! |---|---|
+//! | [`profile`] | `profile.toml` → a checked [`Profile`] |
+//! | [`set`] | digests, words and floors by name, apart from profiles |
+//! | [`grammar`] | which events a register may hold, each consumed once |
+//! | [`requirement`], [`tokens`] | tests on content that digests bind |
+//! | [`ima_rules`] | what is asked of the kernel's list of files |
+//! | [`signature`] | who vouches for a profile or a set |
+//!
+//! Nothing here looks at a machine: that is `appraisal`'s business.
 
+pub mod class;
 pub mod ek_roots;
-mod profile;
+mod fields;
+pub mod grammar;
+pub mod ima_rules;
+pub mod pattern;
+pub mod profile;
+pub mod requirement;
+pub mod set;
+pub mod signature;
+pub mod tokens;
 
 pub use profile::Component;
+pub use profile::Demand;
 pub use profile::Profile;
 pub use profile::ProfileError;
 pub use profile::State;
 pub use profile::Variant;
+pub use set::Set;
+pub use set::Sets;

@@ -6,9 +6,9 @@ use assay_evidence::crypto;
 use assay_evidence::time::Time;
 use serde_json::Value;
 
+use crate::canonical;
 use crate::records::RecordError;
 use crate::records::Ref;
-use crate::records::canonical;
 
 /// An entry bundle of the log holds a length of 16 bits before each body.
 pub const MAX_BODY_BYTES: usize = 65_535;

@@ -1,23 +1,26 @@
-//! Canonical JSON (RFC 8785), for the values that records are made of.
+//! Canonical JSON (RFC 8785), for values that are hashed or signed: records, profiles, sets.
 //!
 //! Numbers are whole and within ±(2^53 − 1), where every reader of JSON agrees; 64-bit integers
 //! travel as strings. So none of the RFC's number formatting is needed, and none is here.
 
 use serde_json::Value;
 
-use crate::records::RecordError;
-
 /// RFC 7493 2.2: beyond this, integers are not exact everywhere.
 const MAX_EXACT: u64 = (1 << 53) - 1;
 
+/// A number that readers of JSON do not agree on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("number `{0}` has no one form everywhere")]
+pub struct InexactNumber(pub String);
+
 /// The one way to write `value`.
-pub fn write(value: &Value) -> Result<Vec<u8>, RecordError> {
+pub fn write(value: &Value) -> Result<Vec<u8>, InexactNumber> {
     let mut text = String::new();
     append(&mut text, value)?;
     Ok(text.into_bytes())
 }
 
-fn append(text: &mut String, value: &Value) -> Result<(), RecordError> {
+fn append(text: &mut String, value: &Value) -> Result<(), InexactNumber> {
     match value {
         Value::Null => text.push_str("null"),
         Value::Bool(true) => text.push_str("true"),
@@ -25,7 +28,7 @@ fn append(text: &mut String, value: &Value) -> Result<(), RecordError> {
         Value::Number(number) => {
             let exact = number.as_i64().is_some_and(|n| n.unsigned_abs() <= MAX_EXACT);
             if !exact {
-                return Err(RecordError::Number(number.to_string()));
+                return Err(InexactNumber(number.to_string()));
             }
             text.push_str(&number.to_string());
         }
@@ -124,7 +127,7 @@ mod tests {
         for value in
             [json!(9_007_199_254_740_992_u64), json!(u64::MAX), json!(i64::MIN), json!(0.5)]
         {
-            assert!(matches!(write(&value), Err(RecordError::Number(_))), "{value}");
+            assert!(matches!(write(&value), Err(InexactNumber(_))), "{value}");
         }
     }
 }
