@@ -15,6 +15,7 @@
 //! | [`class`] | the alphabet in which profiles write what a register may hold |
 //! | [`variable`] | UEFI variables and signature lists |
 //! | [`view`] | one event as a reader sees it |
+//! | [`ima`] | what the kernel measured while the machine ran |
 //!
 //! It deliberately does no I/O, and it judges nothing: which firmware, boot loader or file is
 //! acceptable is the business of a profile.
@@ -25,6 +26,7 @@ pub mod error;
 pub mod event_type;
 pub mod facts;
 pub mod grade;
+pub mod ima;
 pub mod log;
 pub mod mutate;
 pub mod quirk;

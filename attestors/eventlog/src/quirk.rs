@@ -56,6 +56,8 @@ quirks! {
     FwBlobEmpty "fw-blob-empty"
     /// Bytes 0xff or 0x00 behind the last event of a CCEL
     CcelPadding "ccel-padding"
+    /// IMA: a violation extends a bank by twenty bytes of ones and zeros (kernels before 5.8)
+    ImaViolationZeroPad "ima-violation-zero-pad"
 }
 
 /// A set of quirks.

@@ -276,6 +276,14 @@ reasons! {
         means "The IMA list has a violation: a file changed while it was measured"
         cause "a file open for writing while it was executed"
         remedy "find the file in the list; restart the host after fixing it";
+    ImaTemplateUnknown "ima-template-unknown"
+        means "An entry of the IMA list follows a template that is not known here"
+        cause "a newer kernel, or a cut list"
+        remedy "name the template in a report; use a built-in template or known fields until then";
+    ImaBootAggregate "ima-boot-aggregate"
+        means "The IMA list does not begin with the boot whose registers are quoted"
+        cause "a list of another boot, a kernel without its TPM, or a kexec that was not measured"
+        remedy "reboot the host; measure kexec by policy where it is used";
     ImaTemplateHashMismatch "ima-template-hash-mismatch"
         means "A digest column of the IMA list is not the hash of its entry"
         cause "a list whose unsigned column was altered"

@@ -1,0 +1,559 @@
+//! Entries into register values, until they are those that were quoted.
+//!
+//! A list is read after its quote and goes on meanwhile, so it may be longer than the quote: what
+//! counts is the longest prefix that leads to the quoted value in *every* quoted bank. Since each
+//! value is a hash over the one before, there is at most one such prefix, and the first is the
+//! longest. Entries behind it are covered by nothing and are only counted.
+//!
+//! Until [`Replay::finish`] nothing that was read is a fact: a list that never leads there may say
+//! what it likes.
+//!
+//! How a kernel extends a bank (see [`Mode`]) is not written anywhere. A node's first round tries
+//! each way; the state then keeps the one that led to the quote.
+
+use assay_evidence::Digest;
+use assay_evidence::Finding;
+use assay_evidence::HashAlgorithm;
+use assay_evidence::Reason;
+use assay_evidence::Registers;
+use assay_evidence::crypto;
+use serde::Serialize;
+
+use crate::Quirk;
+use crate::Quirks;
+use crate::ima::REGISTER;
+use crate::ima::boot_aggregate::BootAggregate;
+use crate::ima::boot_aggregate::Rule;
+use crate::ima::entry;
+use crate::ima::entry::Entry;
+use crate::ima::entry::Kind;
+use crate::ima::error::Error;
+use crate::ima::state;
+use crate::ima::state::Bank;
+use crate::ima::state::Mode;
+use crate::ima::state::Modes;
+use crate::ima::state::State;
+use crate::ima::state::Watched;
+
+/// A list on its way to the quoted values.
+#[derive(Clone, Debug)]
+pub struct Replay<'a> {
+    state: State,
+    quoted: Vec<Digest>,
+    lanes: Vec<Lane>,
+    watched: Vec<&'a [u8]>,
+    columns: Columns,
+    quirks: Quirks,
+    reached: bool,
+    within: u64,
+    beyond: u64,
+    seen: Seen,
+}
+
+/// What is told of the new entries beside their number.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    mismatches: Capped<u64>,
+    violations: Capped<Violation>,
+}
+
+/// One way in which one bank may have been extended.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    mode: Mode,
+    value: Digest,
+}
+
+/// Where an entry stands to the quote, if the quote is reached at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Within,
+    /// Behind the covered prefix: appended after the quote, or by anybody.
+    Beyond,
+}
+
+/// Whether the digest column is held against the computed digest. It never decides; comparing it
+/// costs one more hash where the column's algorithm is no quoted bank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    Compare,
+    Ignore,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// Place in the whole list, from 0.
+    pub index: u64,
+    /// Bound by nothing.
+    pub claimed_path: String,
+}
+
+/// A verified prefix of a list. It can be made only by replaying one to quoted values.
+///
+/// ```compile_fail,E0451
+/// fn forge(genuine: assay_eventlog::ima::Covered) -> assay_eventlog::ima::Covered {
+///     assay_eventlog::ima::Covered { within: 7, ..genuine }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Covered {
+    state: State,
+    within: u64,
+    beyond: u64,
+    seen: Seen,
+}
+
+impl<'a> Replay<'a> {
+    /// Goes on where `state` ends, towards the value of PCR 10 in every bank of `quoted`. Other
+    /// registers in it do not matter here.
+    pub fn new(state: &State, quoted: &Registers) -> Result<Replay<'a>, Error> {
+        let quoted: Vec<Digest> =
+            quoted.keys().filter_map(|bank| quoted.value(*bank, REGISTER).copied()).collect();
+        if quoted.is_empty() {
+            return Err(Error::NotQuoted { register: REGISTER });
+        }
+        if let Some(value) =
+            quoted.iter().find(|value| crypto::hash(value.algorithm(), &[]).is_none())
+        {
+            return Err(Error::BankUnknown { bank: value.algorithm() });
+        }
+        let mut state = state.clone();
+        if state.entries == 0 {
+            state.banks = quoted.iter().map(Bank::at_reset).collect();
+        }
+        let same = |bank: &Bank, value: &Digest| bank.value.algorithm() == value.algorithm();
+        if state.banks.len() != quoted.len()
+            || !state.banks.iter().zip(&quoted).all(|(bank, value)| same(bank, value))
+        {
+            let kept: Vec<Digest> = state.banks.iter().map(|bank| bank.value).collect();
+            return Err(Error::Banks { found: names(&quoted), expected: names(&kept) });
+        }
+        let mut replay = Replay {
+            lanes: lanes(&state.banks),
+            state,
+            quoted,
+            watched: Vec::new(),
+            columns: Columns::Compare,
+            quirks: Quirks::NONE,
+            reached: false,
+            within: 0,
+            beyond: 0,
+            seen: Seen::default(),
+        };
+        replay.compare();
+        Ok(replay)
+    }
+
+    /// Which quirks may be used. Only [`Quirk::ImaViolationZeroPad`] matters here: violations are
+    /// then also taken as kernels before 5.8 extended them.
+    #[must_use]
+    pub fn with_quirks(mut self, quirks: Quirks) -> Replay<'a> {
+        self.quirks = quirks;
+        self
+    }
+
+    /// Says how a bank is extended, where that is known: the other ways are not tried.
+    #[must_use]
+    pub fn declaring(mut self, bank: HashAlgorithm, mode: Mode) -> Replay<'a> {
+        if let Some(kept) = self.state.banks.iter_mut().find(|b| b.value.algorithm() == bank) {
+            kept.modes = Modes::NONE.with(mode);
+            self.lanes = lanes(&self.state.banks);
+        }
+        self
+    }
+
+    #[must_use]
+    pub fn with_columns(mut self, columns: Columns) -> Replay<'a> {
+        self.columns = columns;
+        self
+    }
+
+    /// Follows what is measured at this path. From the first entry of a boot, or, in later rounds,
+    /// only paths that were followed from there.
+    pub fn watching(mut self, path: &'a [u8]) -> Result<Replay<'a>, Error> {
+        let full = self.state.watched.len() >= state::MAX_WATCHED;
+        if self.state.watched(path).is_none() {
+            if self.state.entries > 0 || full {
+                return Err(Error::NotWatched { path: entry::shown(path) });
+            }
+            let path = state::short_hash(path);
+            self.state.watched.push(Watched { path, digest: None, changes: 0 });
+        }
+        self.watched.push(path);
+        Ok(self)
+    }
+
+    /// Takes the next entry. Entries come in the order of the list, beginning with the one whose
+    /// index is [`State::entries`].
+    pub fn advance(&mut self, entry: &Entry<'_>) -> Result<Place, Error> {
+        if self.reached {
+            self.beyond = self.beyond.saturating_add(1);
+            return Ok(Place::Beyond);
+        }
+        let index = self.state.entries;
+        if entry.register() != REGISTER {
+            let found = entry.register();
+            return Err(Error::Register { index, found, expected: REGISTER });
+        }
+        if entry.is_violation() {
+            self.extend_violation();
+        } else {
+            self.extend(entry, index);
+        }
+        self.remember(entry, index);
+        self.state.entries = index.saturating_add(1);
+        self.within = self.within.saturating_add(1);
+        self.compare();
+        Ok(Place::Within)
+    }
+
+    /// Entries taken in, those behind the covered prefix included.
+    pub fn count(&self) -> u64 {
+        self.within.saturating_add(self.beyond)
+    }
+
+    /// The covered prefix and what is kept of it, or a refusal: the list does not lead there.
+    pub fn finish(self) -> Result<Covered, Error> {
+        if !self.reached {
+            let (found, expected) = self.nearest().map(|value| value.to_string()).into();
+            return Err(Error::NotReached { entries: self.state.entries, found, expected });
+        }
+        Ok(Covered { state: self.state, within: self.within, beyond: self.beyond, seen: self.seen })
+    }
+
+    /// Towards nothing: every bank in every way, to the end of the list. For inspection only.
+    pub(super) fn without_end() -> Replay<'a> {
+        let mut state = State::boot(0);
+        let banks =
+            HashAlgorithm::ALL.into_iter().filter(|bank| crypto::hash(*bank, &[]).is_some());
+        state.banks = banks.map(|bank| Bank::at_reset(&Digest::zero(bank))).collect();
+        Replay {
+            lanes: lanes(&state.banks),
+            state,
+            quoted: Vec::new(),
+            watched: Vec::new(),
+            columns: Columns::Compare,
+            quirks: Quirks::ALL,
+            reached: false,
+            within: 0,
+            beyond: 0,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Where each bank stands, extended in the way that `known` says, else by its own hash.
+    pub(super) fn values(&self, known: Option<&State>) -> Registers {
+        let mut registers = Registers::new();
+        for bank in &self.state.banks {
+            let bank = bank.value.algorithm();
+            let mode = known.and_then(|known| known.mode(bank)).unwrap_or(Mode::Hashed);
+            let of = |lane: &&Lane| lane.value.algorithm() == bank && lane.mode == mode;
+            let value = self.lanes.iter().find(of).map(|lane| lane.value);
+            let _ = value.is_some_and(|value| registers.insert(REGISTER, value));
+        }
+        registers
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What was read, whether covered or not.
+    pub(super) fn told(&self) -> &Seen {
+        &self.seen
+    }
+
+    fn extend(&mut self, entry: &Entry<'_>, index: u64) {
+        let mut digests = Digests { entry, known: [None; 4] };
+        for lane in &mut self.lanes {
+            let bank = lane.value.algorithm();
+            let digest = match lane.mode {
+                Mode::Hashed => digests.of(bank),
+                Mode::PaddedSha1 | Mode::PaddedSha1AndViolations => {
+                    digests.of(HashAlgorithm::Sha1).map(|sha1| padded(bank, sha1.as_bytes()))
+                }
+            };
+            lane.extend(digest);
+        }
+        if self.columns == Columns::Compare {
+            let column = entry.untrusted_column();
+            let algorithm = column_algorithm(column.len());
+            let digest = algorithm.and_then(|algorithm| digests.of(algorithm));
+            if digest.is_some_and(|digest| digest.as_bytes() != column) {
+                self.seen.mismatches.push(|| index);
+            }
+        }
+    }
+
+    fn extend_violation(&mut self) {
+        let mut older = Vec::new();
+        let allowed = self.quirks.contains(Quirk::ImaViolationZeroPad);
+        let older_too = allowed && self.state.violations == 0;
+        for lane in &mut self.lanes {
+            let bank = lane.value.algorithm();
+            let short = padded(bank, &[0xff; SHA1_SIZE]);
+            // Until its first violation a bank of older kernels goes the same way.
+            if lane.mode == Mode::PaddedSha1 && older_too {
+                let mut fork = Lane { mode: Mode::PaddedSha1AndViolations, ..*lane };
+                fork.extend(Some(short));
+                older.push(fork);
+            }
+            lane.extend(Some(match lane.mode {
+                Mode::PaddedSha1AndViolations => short,
+                _ => filled(bank, 0xff),
+            }));
+        }
+        self.lanes.append(&mut older);
+    }
+
+    /// What an entry changes beside the registers.
+    fn remember(&mut self, entry: &Entry<'_>, index: u64) {
+        let boots = &mut self.state.boots;
+        match entry.kind() {
+            Kind::Violation { claimed_path } => {
+                self.state.violations = self.state.violations.saturating_add(1);
+                self.seen
+                    .violations
+                    .push(|| Violation { index, claimed_path: entry::shown(claimed_path) });
+            }
+            Kind::BootAggregate(_) => {
+                if index == 0 {
+                    boots.first = BootAggregate::of(entry);
+                } else if !std::mem::take(&mut boots.kexec) {
+                    boots.unexplained = boots.unexplained.saturating_add(1);
+                }
+                boots.latest = BootAggregate::of(entry);
+            }
+            Kind::Buffer { name, .. } if KEXEC.contains(&name) => boots.kexec = true,
+            Kind::File(file) => {
+                if let Some(path) = self.watched.iter().find(|path| **path == file.path) {
+                    let path = state::short_hash(path);
+                    let found = file.digest.digest();
+                    let kept = self.state.watched.iter_mut().find(|kept| kept.path == path);
+                    if let Some(kept) = kept.filter(|kept| kept.digest != found) {
+                        kept.changes = kept.changes.saturating_add(1);
+                        kept.digest = found;
+                    }
+                }
+            }
+            Kind::Buffer { .. } | Kind::Anonymous => {}
+        }
+    }
+
+    /// Whether every bank stands at its quoted value, by at least one way each.
+    fn compare(&mut self) {
+        let there = |quoted: &Digest| self.lanes.iter().any(|lane| lane.value == *quoted);
+        if self.quoted.is_empty() || !self.quoted.iter().all(there) {
+            return;
+        }
+        self.reached = true;
+        for bank in &mut self.state.banks {
+            let algorithm = bank.value.algorithm();
+            let quoted = self.quoted.iter().find(|quoted| quoted.algorithm() == algorithm);
+            let Some(quoted) = quoted else { continue };
+            bank.value = *quoted;
+            bank.modes = self
+                .lanes
+                .iter()
+                .filter(|lane| lane.value == *quoted)
+                .fold(Modes::NONE, |modes, lane| modes.with(lane.mode));
+        }
+    }
+
+    /// The strongest bank that does not stand where it should, at the end of the list.
+    fn nearest(&self) -> [Digest; 2] {
+        let apart = self.quoted.iter().rev().find_map(|quoted| {
+            let mut lanes =
+                self.lanes.iter().filter(|lane| lane.value.algorithm() == quoted.algorithm());
+            let first = lanes.next()?;
+            (first.value != *quoted).then_some([first.value, *quoted])
+        });
+        let none = Digest::zero(HashAlgorithm::Sha256);
+        apart.unwrap_or([none, self.quoted.last().copied().unwrap_or(none)])
+    }
+}
+
+impl Covered {
+    /// What to keep of the node for the next round.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn into_state(self) -> State {
+        self.state
+    }
+
+    /// New entries that the quote covers.
+    pub fn within(&self) -> u64 {
+        self.within
+    }
+
+    /// Entries that came after the quote; the next round judges them.
+    pub fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
+    /// As [`State::verify_boot`].
+    pub fn verify_boot(&self, registers: &Registers) -> Result<Rule, Error> {
+        self.state.verify_boot(registers)
+    }
+
+    /// The first violations among the new entries; [`State::violations`] counts all.
+    pub fn violations(&self) -> &[Violation] {
+        self.seen.violations()
+    }
+
+    /// Quirks without which the list would not have led to the quote.
+    pub fn quirks(&self) -> Quirks {
+        let older = |bank: &Bank| bank.modes == Modes::NONE.with(Mode::PaddedSha1AndViolations);
+        self.state
+            .banks
+            .iter()
+            .filter(|bank| older(bank))
+            .map(|_| Quirk::ImaViolationZeroPad)
+            .collect()
+    }
+
+    /// Digest columns that are not the hash of their entry: the first few, then a count.
+    pub fn warnings(&self) -> Vec<Finding> {
+        self.seen.warnings()
+    }
+
+    /// One finding for each of [`Covered::violations`]. Whether they refuse is the policy's
+    /// business; the path is only claimed.
+    pub fn violation_findings(&self) -> Vec<Finding> {
+        self.seen.violations.findings(|violation| {
+            Finding::new(
+                Reason::ImaViolation,
+                format!("ima.entry.{}.violation", violation.index),
+                format!("claimed path `{}`", violation.claimed_path),
+                "a file that does not change while it is measured",
+                "Linux, security/integrity/ima/ima_main.c, ima_rdwr_violation_check",
+            )
+        })
+    }
+}
+
+impl Seen {
+    pub(super) fn violations(&self) -> &[Violation] {
+        &self.violations.kept
+    }
+
+    pub(super) fn warnings(&self) -> Vec<Finding> {
+        self.mismatches.findings(|index| {
+            Finding::new(
+                Reason::ImaTemplateHashMismatch,
+                format!("ima.entry.{index}.template_digest"),
+                "a column that is not the hash of the entry",
+                "the hash of the entry",
+                "Linux, security/integrity/ima, template digest",
+            )
+        })
+    }
+}
+
+impl Bank {
+    /// PCR 10 begins at zero; SHA-1 has one way only.
+    fn at_reset(quoted: &Digest) -> Bank {
+        let modes = match quoted.algorithm() {
+            HashAlgorithm::Sha1 => Modes::NONE.with(Mode::Hashed),
+            _ => Modes::NONE.with(Mode::Hashed).with(Mode::PaddedSha1),
+        };
+        Bank { value: Digest::zero(quoted.algorithm()), modes }
+    }
+}
+
+impl Lane {
+    /// TPM 2.0 Part 1, §17.2: the new value is the hash of the old one and the digest.
+    fn extend(&mut self, digest: Option<Digest>) {
+        let bank = self.value.algorithm();
+        let next = digest
+            .and_then(|digest| crypto::hash(bank, &[self.value.as_bytes(), digest.as_bytes()]));
+        // INVARIANT: `Replay::new` took only banks that can be computed, so there is a value.
+        self.value = next.unwrap_or(self.value);
+    }
+}
+
+fn lanes(banks: &[Bank]) -> Vec<Lane> {
+    let of = |bank: &Bank| {
+        let bank = *bank;
+        let modes = Mode::ALL.into_iter().filter(move |mode| bank.modes.has(*mode));
+        modes.map(move |mode| Lane { mode, value: bank.value })
+    };
+    banks.iter().flat_map(of).collect()
+}
+
+/// Template digests of one entry, each computed once.
+struct Digests<'e, 'a> {
+    entry: &'e Entry<'a>,
+    known: [Option<Digest>; 4],
+}
+
+impl Digests<'_, '_> {
+    fn of(&mut self, algorithm: HashAlgorithm) -> Option<Digest> {
+        let place = HashAlgorithm::ALL.iter().position(|known| *known == algorithm)?;
+        let slot = self.known.get_mut(place)?;
+        if slot.is_none() {
+            *slot = self.entry.template_digest(algorithm);
+        }
+        *slot
+    }
+}
+
+/// The first few of something, and how many there were.
+#[derive(Clone, Debug)]
+struct Capped<T> {
+    kept: Vec<T>,
+    count: u64,
+}
+
+impl<T> Default for Capped<T> {
+    fn default() -> Capped<T> {
+        Capped { kept: Vec::new(), count: 0 }
+    }
+}
+
+impl<T> Capped<T> {
+    fn push(&mut self, item: impl FnOnce() -> T) {
+        self.count = self.count.saturating_add(1);
+        if self.kept.len() < MAX_KEPT {
+            self.kept.push(item());
+        }
+    }
+
+    fn findings(&self, finding: impl Fn(&T) -> Finding) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = self.kept.iter().map(finding).collect();
+        let kept = u64::try_from(self.kept.len()).unwrap_or(u64::MAX);
+        if let (Some(last), true) = (findings.last_mut(), self.count > kept) {
+            last.found = format!("{} (and {} more)", last.found, self.count.saturating_sub(kept));
+        }
+        findings
+    }
+}
+
+/// A digest shorter than the bank's, as the TPM's driver pads it.
+fn padded(bank: HashAlgorithm, digest: &[u8]) -> Digest {
+    let mut bytes = [0; HashAlgorithm::Sha512.size()];
+    bytes.iter_mut().zip(digest).for_each(|(byte, from)| *byte = *from);
+    Digest::new(bank, bytes.get(..bank.size()).unwrap_or_default())
+        .unwrap_or_else(|| Digest::zero(bank))
+}
+
+fn filled(bank: HashAlgorithm, byte: u8) -> Digest {
+    padded(bank, &[byte; HashAlgorithm::Sha512.size()])
+}
+
+fn column_algorithm(size: usize) -> Option<HashAlgorithm> {
+    HashAlgorithm::ALL.into_iter().find(|algorithm| algorithm.size() == size)
+}
+
+fn names(values: &[Digest]) -> String {
+    values.iter().map(|value| value.algorithm().name()).collect::<Vec<_>>().join("+")
+}
+
+/// Buffers that a kernel measures when it is told to start another: the command line, and, with
+/// critical data, the steps of the load.
+const KEXEC: [&[u8]; 3] = [b"kexec-cmdline", b"kexec_load", b"kexec_execute"];
+const SHA1_SIZE: usize = HashAlgorithm::Sha1.size();
+/// A flood of warnings says no more than its first ones.
+const MAX_KEPT: usize = 16;
