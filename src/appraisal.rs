@@ -239,7 +239,7 @@ fn appraise_component(
     let revoked = component
         .variants
         .iter()
-        .find(|variant| variant.state == State::Revoked && differing(variant).is_empty());
+        .find(|variant| matches!(variant.state, State::Revoked { .. }) && differing(variant).is_empty());
     if let Some(variant) = revoked {
         return vec![Finding {
             code: Reason::VariantRevoked,
@@ -255,7 +255,7 @@ fn appraise_component(
         .filter(|variant| match variant.state {
             State::Active => true,
             State::Retiring { until } => now < until,
-            State::Candidate | State::Revoked => false,
+            State::Candidate | State::Revoked { .. } => false,
         })
         .map(differing)
         .min_by_key(Vec::len)

@@ -8,6 +8,7 @@
 //! | [`requirement`], [`tokens`] | tests on content that digests bind |
 //! | [`ima_rules`] | what is asked of the kernel's list of files |
 //! | [`signature`] | who vouches for a profile or a set |
+//! | [`ek_roots`] | who vouches for a TPM |
 //!
 //! Nothing here looks at a machine: that is `appraisal`'s business.
 
