@@ -24,6 +24,7 @@ use crate::digest::HashAlgorithm;
 use crate::key::Curve;
 use crate::key::PublicKey;
 use crate::key::put_padded;
+use crate::pss;
 
 // --- randomness -----------------------------------------------------------------------------
 
@@ -160,6 +161,8 @@ pub enum SignatureScheme {
     RsaPkcs1(HashAlgorithm),
     /// MGF1 with the same hash, salt as long as the digest.
     RsaPss(HashAlgorithm),
+    /// The same, or with the longest salt that fits: what TPMs make.
+    RsaPssOfTpm(HashAlgorithm),
 }
 
 impl SignatureScheme {
@@ -168,7 +171,8 @@ impl SignatureScheme {
             SignatureScheme::EcdsaFixed(hash)
             | SignatureScheme::EcdsaDer(hash)
             | SignatureScheme::RsaPkcs1(hash)
-            | SignatureScheme::RsaPss(hash) => hash,
+            | SignatureScheme::RsaPss(hash)
+            | SignatureScheme::RsaPssOfTpm(hash) => hash,
         }
     }
 }
@@ -209,15 +213,14 @@ pub fn verify_signature(
             verify_rsa(algorithm, modulus, *exponent, message, signature)
         }
         (SignatureScheme::RsaPss(hash), PublicKey::Rsa { modulus, exponent }) => {
-            let algorithm: &'static dyn aws::VerificationAlgorithm = match hash {
-                HashAlgorithm::Sha256 => &aws::RSA_PSS_2048_8192_SHA256,
-                HashAlgorithm::Sha384 => &aws::RSA_PSS_2048_8192_SHA384,
-                HashAlgorithm::Sha512 => &aws::RSA_PSS_2048_8192_SHA512,
-                HashAlgorithm::Sha1 | HashAlgorithm::Sm3_256 => {
-                    return Err(SignatureError::Unsupported);
-                }
-            };
-            verify_rsa(algorithm, modulus, *exponent, message, signature)
+            verify_pss(hash, modulus, *exponent, message, signature)
+        }
+        (SignatureScheme::RsaPssOfTpm(hash), PublicKey::Rsa { modulus, exponent }) => {
+            // The library first; only what it refuses is tried with the salt that it does not know.
+            verify_pss(hash, modulus, *exponent, message, signature).or_else(|error| {
+                let verified = pss::verifies(hash, modulus, *exponent, message, signature);
+                if verified { Ok(()) } else { Err(error) }
+            })
         }
         _ => Err(SignatureError::KeyType),
     }
@@ -300,6 +303,22 @@ fn verify_rsa(
 ) -> Result<(), SignatureError> {
     let key = crate::key::rsa_public_key(modulus, exponent);
     aws_verify(algorithm, &key, message, signature)
+}
+
+fn verify_pss(
+    hash: HashAlgorithm,
+    modulus: &[u8],
+    exponent: u64,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), SignatureError> {
+    let algorithm: &'static dyn aws::VerificationAlgorithm = match hash {
+        HashAlgorithm::Sha256 => &aws::RSA_PSS_2048_8192_SHA256,
+        HashAlgorithm::Sha384 => &aws::RSA_PSS_2048_8192_SHA384,
+        HashAlgorithm::Sha512 => &aws::RSA_PSS_2048_8192_SHA512,
+        HashAlgorithm::Sha1 | HashAlgorithm::Sm3_256 => return Err(SignatureError::Unsupported),
+    };
+    verify_rsa(algorithm, modulus, exponent, message, signature)
 }
 
 fn aws_verify(

@@ -23,6 +23,7 @@ pub mod der;
 pub mod digest;
 pub mod key;
 pub mod nonce;
+mod pss;
 pub mod reader;
 pub mod reason;
 mod signed;

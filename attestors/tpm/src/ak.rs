@@ -219,7 +219,7 @@ impl ProvedKey {
                 (SignatureScheme::RsaPkcs1(hash), signature.rsa())
             }
             (SigningScheme::Rsapss(hash), PublicKey::Rsa { .. }) => {
-                (SignatureScheme::RsaPss(hash), signature.rsa())
+                (SignatureScheme::RsaPssOfTpm(hash), signature.rsa())
             }
             (found, PublicKey::Ec { .. }) => {
                 return Err(Error::SignatureScheme {

@@ -31,6 +31,8 @@ pub struct Machine {
 pub struct Key {
     pub handle: u32,
     pub public: Public,
+    /// TPM2B(creationHash) and TPMT_TK_CREATION of a primary key.
+    creation: Vec<u8>,
 }
 
 /// How a command is authorised.
@@ -85,7 +87,8 @@ impl Machine {
         let policy = Auth::Policy(self.endorsement_policy(parent));
         let answer = self.run(0x157, &[parent.handle], &[policy], &parameters, 1);
         let (handle, _) = answer.split_first_chunk::<4>().unwrap();
-        Key { handle: u32::from_be_bytes(*handle), public: Public::parse(public).unwrap() }
+        let handle = u32::from_be_bytes(*handle);
+        Key { handle, public: Public::parse(public).unwrap(), creation: Vec::new() }
     }
 
     /// TPM2B_ATTEST ‖ TPMT_SIGNATURE.
@@ -99,6 +102,15 @@ impl Machine {
         let parameters = [&sized(nonce)[..], &[0, 0x10]].concat();
         let auths = [Auth::Password, Auth::Password];
         self.run(0x148, &[object.handle, signer.handle], &auths, &parameters, 0)
+    }
+
+    /// TPM2B_ATTEST ‖ TPMT_SIGNATURE: that the primary was made here, from what template.
+    pub fn certify_creation(&self, object: &Key, signer: &Key, nonce: &[u8]) -> Vec<u8> {
+        let mut reader = Reader::new(&object.creation);
+        let hash = reader.sized16(64).unwrap();
+        let ticket = reader.rest();
+        let parameters = [&sized(nonce)[..], &sized(hash), &[0, 0x10], ticket].concat();
+        self.run(0x14a, &[signer.handle, object.handle], &[Auth::Password], &parameters, 0)
     }
 
     /// The values in the order of the selection, read as often as the TPM needs; a bank that is
@@ -254,7 +266,13 @@ fn with_area(area: Area) -> Vec<u8> {
 fn key(answer: &[u8]) -> Key {
     let mut reader = Reader::new(answer);
     let handle = reader.u32().unwrap();
-    Key { handle, public: Public::parse(reader.sized16(1024).unwrap()).unwrap() }
+    let public = Public::parse(reader.sized16(1024).unwrap()).unwrap();
+    reader.sized16(1024).unwrap(); // creationData
+    let hash = reader.sized16(64).unwrap();
+    let ticket = reader.take(6).unwrap();
+    let digest = reader.sized16(64).unwrap();
+    let creation = [&sized(hash)[..], ticket, &sized(digest)].concat();
+    Key { handle, public, creation }
 }
 
 fn selection_list(selections: &[PcrSelection]) -> Vec<u8> {

@@ -41,6 +41,16 @@ pub fn read(name: &str) -> Vec<u8> {
     std::fs::read(format!("{folder}/{name}")).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
+/// Of the device whose maker left keys in it.
+pub fn read_device(name: &str) -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/device");
+    std::fs::read(format!("{folder}/{name}")).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+pub fn device_certificate(name: &str) -> Certificate {
+    Certificate::parse(&read_device(name)).unwrap()
+}
+
 /// The attestation key of that kind, as the server knows it: enrolled earlier.
 pub fn ak(kind: &str) -> ProvedKey {
     ProvedKey::enrolled(AttestationKey::parse(&read(&format!("ak-{kind}.public"))).unwrap())
