@@ -14,7 +14,7 @@
 //! | [`mutate`] | everything that can be done to a log to make it lie |
 //! | [`class`] | the alphabet in which profiles write what a register may hold |
 //! | [`variable`] | UEFI variables and signature lists |
-//! | [`view`] | one event as a reader sees it |
+//! | [`view`] | a log and its events as a reader sees them |
 //! | [`ima`] | what the kernel measured while the machine ran |
 //!
 //! It deliberately does no I/O, and it judges nothing: which firmware, boot loader or file is
@@ -57,3 +57,4 @@ pub use crate::quirk::Quirks;
 pub use crate::replay::Comparison;
 pub use crate::replay::Replay;
 pub use crate::view::EventView;
+pub use crate::view::Report;
