@@ -8,6 +8,7 @@ mod attest;
 mod authority;
 mod bundle;
 mod connect;
+mod ek_roots;
 mod entry;
 mod face;
 mod fetch;
@@ -45,6 +46,7 @@ Manage   node        admit, list, explain, ban and release nodes
          entry       say which workload gets which SPIFFE ID
          bundle      show the trust bundle
          authority   show the CA keys and where they live
+         ek-roots    show whose word counts for TPMs, and whether it still holds
 Review   record      list and show what was appraised and issued, and why
 
          completions print a completion script for your shell
@@ -110,6 +112,9 @@ enum Command {
     /// Show the CA keys and where they live
     #[command(subcommand)]
     Authority(authority::AuthorityCommand),
+    /// Show whose word counts for TPMs, and whether it still holds
+    #[command(subcommand)]
+    EkRoots(ek_roots::EkRootsCommand),
     /// List and show what was appraised and issued, and why
     #[command(subcommand)]
     Record(record::RecordCommand),
@@ -169,6 +174,7 @@ fn run(cli: Cli) -> Result<Answer, Failure> {
         Command::Entry(command) => connect::block_on(command.run()),
         Command::Bundle(command) => connect::block_on(command.run()),
         Command::Authority(command) => connect::block_on(command.run()),
+        Command::EkRoots(command) => command.run(),
         Command::Record(command) => connect::block_on(command.run()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -129,6 +129,10 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
 
     let keys = {
         let keys = keys_config(&config)?;
+        if config.nodes.danger_admit_vendor_roots {
+            let danger = "danger_admit_vendor_roots";
+            tracing::warn!(danger, "any TPM that a vendor made is let in");
+        }
         let (folder, trust_domain) = (config.data_dir.clone(), config.trust_domain.clone());
         let clock = clock.clone();
         tokio::task::spawn_blocking(move || {

@@ -15,6 +15,8 @@ use std::time::Duration;
 use assay_evidence::certificate::Certificate;
 use assay_evidence::certificate::CertificateError;
 use assay_evidence::chain;
+use assay_evidence::reason::Finding;
+use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use assay_tpm::endorsement::Anchors;
 use assay_tpm::endorsement::EkRoot;
@@ -176,13 +178,33 @@ impl Pack {
     /// Reads the files of one pack, each as (name, text). Every fingerprint and date that is stated
     /// must be the certificate's own.
     pub fn parse(name: &str, files: &[(&str, &str)]) -> Result<Pack, PackError> {
-        let mut entries = Vec::new();
+        let mut pack = Pack { name: name.to_owned(), entries: Vec::new() };
         for (file, text) in files {
-            entries.extend(parse_file(name, file, text)?);
+            let (stated, entries) = parse_file(file, text)?;
+            if stated != name {
+                let (file, expected) = ((*file).to_owned(), format!("`{name}`"));
+                return Err(PackError::Value { file, key: "pack", found: stated, expected });
+            }
+            pack.entries.extend(entries);
         }
-        let pack = Pack { name: name.to_owned(), entries };
         pack.refuse_duplicates()?;
         Ok(pack)
+    }
+
+    /// Reads files of several packs, each file saying which it belongs to.
+    pub fn parse_all(
+        files: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
+    ) -> Result<Vec<Pack>, PackError> {
+        let mut packs: Vec<Pack> = Vec::new();
+        for (file, text) in files {
+            let (name, entries) = parse_file(file.as_ref(), text.as_ref())?;
+            match packs.iter_mut().find(|pack| pack.name == name) {
+                Some(pack) => pack.entries.extend(entries),
+                None => packs.push(Pack { name, entries }),
+            }
+        }
+        packs.iter().try_for_each(Pack::refuse_duplicates)?;
+        Ok(packs)
     }
 
     pub fn name(&self) -> &str {
@@ -311,14 +333,49 @@ impl Life {
     }
 }
 
+impl PackError {
+    pub fn finding(&self) -> Finding {
+        let (found, expected) = match self {
+            PackError::Fingerprint { stated, found, .. }
+            | PackError::Dates { stated, found, .. } => (found.clone(), stated.clone()),
+            PackError::Value { found, expected, .. } => (found.clone(), expected.clone()),
+            other => (other.to_string(), "a pack as its page describes it".to_owned()),
+        };
+        Finding::new(Reason::EkRootsMalformed, "ek_roots", found, expected, self.place())
+    }
+
+    fn place(&self) -> &str {
+        match self {
+            PackError::Syntax { file, .. } | PackError::Value { file, .. } => file,
+            PackError::Certificate { place, .. }
+            | PackError::Fingerprint { place, .. }
+            | PackError::Dates { place, .. }
+            | PackError::Source { place, .. }
+            | PackError::Duplicate { place, .. } => place,
+        }
+    }
+}
+
+impl Misfit {
+    pub fn finding(&self, entry: &Entry) -> Finding {
+        let (code, expected) = match self {
+            Misfit::NoPath => (Reason::EkChainUntrusted, "a path to a root of the pack"),
+            Misfit::Class { .. } => (Reason::EkRootsMalformed, "the class of its root"),
+            Misfit::NotCa => (Reason::EkChainInvalid, "a CA certificate"),
+        };
+        let found = format!("`{}` {self}", entry.subject);
+        Finding::new(code, "ek_roots", found, expected, entry.place.as_str())
+    }
+}
+
 impl fmt::Display for Life {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// Reads one file. Its vendor holds for all of it, and so do the sources that it describes.
-fn parse_file(pack: &str, file: &str, text: &str) -> Result<Vec<Entry>, PackError> {
+/// Reads one file: the name of its pack, and its entries. Its vendor holds for all of it, and so do the sources that it describes.
+fn parse_file(file: &str, text: &str) -> Result<(String, Vec<Entry>), PackError> {
     let syntax: PackSyntax = toml::from_str(text).map_err(|error| PackError::Syntax {
         file: file.to_owned(),
         fault: error.to_string().trim_end().to_owned(),
@@ -332,8 +389,8 @@ fn parse_file(pack: &str, file: &str, text: &str) -> Result<Vec<Entry>, PackErro
     if syntax.schema != SCHEMA {
         return Err(value("schema", &syntax.schema, SCHEMA));
     }
-    if syntax.pack != pack {
-        return Err(value("pack", &syntax.pack, pack));
+    if syntax.pack.is_empty() {
+        return Err(value("pack", "", "the name of the pack"));
     }
     if syntax.vendor.is_empty() {
         return Err(value("vendor", "", "a short name, such as `IFX`"));
@@ -348,7 +405,8 @@ fn parse_file(pack: &str, file: &str, text: &str) -> Result<Vec<Entry>, PackErro
         let place = format!("{file}:{line}");
         spanned.into_inner().judged(&syntax.vendor, &syntax.source, place)
     };
-    syntax.certificate.into_iter().map(entry).collect()
+    let entries = syntax.certificate.into_iter().map(entry).collect::<Result<_, _>>()?;
+    Ok((syntax.pack, entries))
 }
 
 impl EntrySyntax {

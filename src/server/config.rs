@@ -15,9 +15,8 @@ use assay_evidence::certificate::Certificate;
 use assay_evidence::certificate::CertificateError;
 use assay_evidence::crypto;
 use assay_tpm::endorsement::Anchors;
-use assay_tpm::endorsement::EkRoot;
-use assay_tpm::endorsement::TpmClass;
 use serde::Deserialize;
+use toml::Spanned;
 
 use crate::clock::Span;
 use crate::log::Log;
@@ -28,6 +27,11 @@ use crate::reference::ProfileError;
 use crate::spiffe::IdError;
 use crate::spiffe::TrustDomain;
 use crate::store::Retention;
+
+mod ek_roots;
+
+use ek_roots::EkRootSyntax;
+use ek_roots::EkRoots;
 
 /// No file that a configuration names is longer.
 const MAX_FILE: u64 = 4 * 1_024 * 1_024;
@@ -83,6 +87,8 @@ pub struct Nodes {
     pub anchors: Anchors,
     /// SHA-256 of the root certificates below which any EK is welcome.
     pub admit_roots: BTreeSet<[u8; 32]>,
+    /// Among them are roots of vendors, whose TPMs anybody can buy.
+    pub danger_admit_vendor_roots: bool,
     /// The folder that relative profile paths of `assay node admit` start from.
     pub folder: PathBuf,
 }
@@ -140,6 +146,18 @@ pub enum ConfigError {
          set `danger_software_keys = true` in `[keys]` to accept that"
     )]
     SoftwareKeys,
+    #[error("`{key}`, line {line}: {fault}")]
+    EkRoot { key: &'static str, line: usize, fault: String },
+    #[error(
+        "`nodes.ek_root`, line {line}: `admit = true` for a root of `{vendor}` lets in any TPM that \
+         this vendor ever made, and anybody can buy one; admit nodes one by one, or set \
+         `danger_admit_vendor_roots = true` in `[nodes]` to accept that"
+    )]
+    VendorRootAdmitted { line: usize, vendor: String },
+    #[error(
+        "`danger_admit_vendor_roots` goes with `admit = true` in an `ek_root` of a vendor, found none"
+    )]
+    NeedlessAdmitDanger,
     #[error("`danger_software_keys` goes with `custody = \"software\"` alone, found custody `tpm`")]
     NeedlessDanger,
 }
@@ -174,7 +192,7 @@ struct KeysSyntax {
     custody: CustodySyntax,
     device: Option<String>,
     #[serde(default)]
-    ek_root: Vec<EkRootSyntax>,
+    ek_root: Vec<Spanned<EkRootSyntax>>,
     #[serde(default)]
     danger_software_keys: bool,
 }
@@ -184,16 +202,6 @@ struct KeysSyntax {
 enum CustodySyntax {
     Tpm,
     Software,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EkRootSyntax {
-    path: PathBuf,
-    intermediates: Option<PathBuf>,
-    class: TpmClass,
-    #[serde(default)]
-    admit: bool,
 }
 
 #[derive(Deserialize)]
@@ -212,7 +220,9 @@ struct NodesSyntax {
     #[serde(default = "default_admit")]
     admit: Vec<Admit>,
     #[serde(default)]
-    ek_root: Vec<EkRootSyntax>,
+    ek_root: Vec<Spanned<EkRootSyntax>>,
+    #[serde(default)]
+    danger_admit_vendor_roots: bool,
 }
 
 #[derive(Deserialize)]
@@ -281,15 +291,16 @@ impl Config {
             Some(socket) => folder.join(socket),
             None => data_dir.join("private").join("api.sock"),
         };
+        let reader = Reader { text, folder };
         Ok(Self {
             trust_domain,
             socket,
             data_dir,
             listen: syntax.listen,
             log: syntax.log,
-            custody: syntax.keys.judged(folder)?,
+            custody: syntax.keys.judged(&reader)?,
             svid: syntax.svid.judged()?,
-            nodes: syntax.nodes.judged(folder)?,
+            nodes: syntax.nodes.judged(&reader)?,
             limits: syntax.limits.judged()?,
             retention: syntax.store.judged()?,
             bundle_export: syntax.bootstrap.bundle.map(|path| folder.join(path)),
@@ -299,8 +310,21 @@ impl Config {
     }
 }
 
+/// The text of the configuration, to name lines of it, and the folder that paths start from.
+struct Reader<'a> {
+    text: &'a str,
+    folder: &'a Path,
+}
+
+impl Reader<'_> {
+    /// The line of a byte of the text, from 1.
+    fn line(&self, at: usize) -> usize {
+        1 + self.text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+    }
+}
+
 impl KeysSyntax {
-    fn judged(self, folder: &Path) -> Result<Custody, ConfigError> {
+    fn judged(self, reader: &Reader<'_>) -> Result<Custody, ConfigError> {
         match (self.custody, self.danger_software_keys) {
             (CustodySyntax::Software, true) => Ok(Custody::Software),
             (CustodySyntax::Software, false) => Err(ConfigError::SoftwareKeys),
@@ -315,8 +339,8 @@ impl KeysSyntax {
                     let expected = "at least one root of the server's own TPM";
                     return Err(absent("keys.ek_root", expected));
                 }
-                let (anchors, _) = anchors(&self.ek_root, folder)?;
-                Ok(Custody::Tpm { tcti, anchors })
+                let roots = EkRoots::judged("keys.ek_root", self.ek_root, reader)?;
+                Ok(Custody::Tpm { tcti, anchors: roots.anchors })
             }
         }
     }
@@ -333,7 +357,8 @@ impl SvidSyntax {
 }
 
 impl NodesSyntax {
-    fn judged(self, folder: &Path) -> Result<Nodes, ConfigError> {
+    fn judged(self, reader: &Reader<'_>) -> Result<Nodes, ConfigError> {
+        let folder = reader.folder;
         let profile_path = folder.join(&self.profile);
         let (policy_path, policy_text) = match &self.policy {
             Some(path) => (folder.join(path), text(&folder.join(path))?),
@@ -345,14 +370,16 @@ impl NodesSyntax {
             let expected = "one or more of hash, operator, root";
             return Err(ConfigError::Value { key: "nodes.admit", found: "[]".into(), expected });
         }
-        let (anchors, admit_roots) = anchors(&self.ek_root, folder)?;
+        let roots = EkRoots::judged("nodes.ek_root", self.ek_root, reader)?;
+        roots.demand_danger(self.danger_admit_vendor_roots)?;
         Ok(Nodes {
             profile: load_profile(&profile_path)?,
             profile_path,
             policy,
             admit: self.admit.into_iter().collect(),
-            anchors,
-            admit_roots,
+            anchors: roots.anchors,
+            admit_roots: roots.admitted,
+            danger_admit_vendor_roots: self.danger_admit_vendor_roots,
             folder: folder.to_path_buf(),
         })
     }
@@ -414,27 +441,6 @@ impl StoreSyntax {
 pub fn load_profile(path: &Path) -> Result<Profile, ConfigError> {
     Profile::parse(&text(path)?)
         .map_err(|fault| ConfigError::Profile { path: path.to_path_buf(), fault })
-}
-
-/// The anchors of all roots listed, and the SHA-256 of those whose EKs are welcome at sight.
-fn anchors(
-    roots: &[EkRootSyntax],
-    folder: &Path,
-) -> Result<(Anchors, BTreeSet<[u8; 32]>), ConfigError> {
-    let (mut pinned, mut intermediates) = (Vec::new(), Vec::new());
-    let mut admitted = BTreeSet::new();
-    for root in roots {
-        for certificate in certificates(&folder.join(&root.path))? {
-            if root.admit {
-                admitted.insert(certificate.sha256());
-            }
-            pinned.push(EkRoot { certificate, class: root.class });
-        }
-        if let Some(path) = &root.intermediates {
-            intermediates.extend(certificates(&folder.join(path))?);
-        }
-    }
-    Ok((Anchors::new(pinned, intermediates), admitted))
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, ConfigError> {

@@ -176,6 +176,11 @@ reasons! {
         means "A certificate of the endorsement chain is outside of its dates"
         cause "an expired vendor intermediate, or a wrong clock"
         remedy "look at the server's clock; see the vendor's newer intermediate";
+    EkRootsMalformed "ek-roots-malformed"
+        means "A pack of EK roots cannot be read, or says what its certificates do not say"
+        cause "a file edited by hand, or two files for one certificate"
+        remedy "the place that is named tells what to put right; shipped packs are made anew by \
+                `cargo run --example ek_roots`";
     EkRevoked "ek-revoked"
         means "A certificate of the endorsement chain is revoked"
         cause "the vendor withdrew it"
