@@ -119,6 +119,10 @@ impl Chain {
         list: Option<&[u8]>,
     ) -> Result<Chain, Vec<Fault>> {
         let mut faults = foreign_roots(shown, roots);
+        if shown.iter().any(|certificate| is_stranger(certificate, roots)) {
+            let field = "name of AMD's hierarchy";
+            faults.push(Fault::CertificateField { role: Role::Chain, field });
+        }
         let issuer = match issuer_of(&vek, shown, known) {
             Ok(issuer) => issuer,
             Err(fault) => {
@@ -184,6 +188,15 @@ fn foreign_roots(shown: &[Certificate], roots: &[Root]) -> Vec<Fault> {
         })
         .map(|root| Fault::Root { found: name(root) })
         .collect()
+}
+
+/// A certificate that has no place in such a chain is a damaged one, or a mistake.
+fn is_stranger(certificate: &Certificate, roots: &[Root]) -> bool {
+    let signing_key = matches!(certificate.subject_common_name(), Some("SEV-VCEK" | "SEV-VLEK"));
+    Authority::of(certificate).is_none()
+        && !signing_key
+        && certificate.subject() != certificate.issuer()
+        && !roots.iter().any(|root| root.certificate == *certificate)
 }
 
 /// The issuer by its name. Of several with the right name, the one that did sign, else the first.

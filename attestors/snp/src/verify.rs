@@ -222,7 +222,10 @@ fn report_faults(
         faults.push(Fault::VekKind { found: vek.kind.to_string(), expected: kind });
     }
     faults.extend(cpuid_fault(report, vek.product));
-    faults.extend(report.tcb_faults(vek.product));
+    if report.cpuid.is_none() {
+        // Only now it is known which bytes the product reserves.
+        faults.extend(report.tcb_faults(vek.product));
+    }
     let scheme = SignatureScheme::EcdsaFixed(HashAlgorithm::Sha384);
     if crypto::verify_signature(scheme, &vek.key, signed, &report.signature).is_err() {
         faults.push(Fault::ReportSignature);
