@@ -41,6 +41,7 @@ pub mod entry;
 pub mod error;
 mod frame;
 pub mod inspection;
+mod lane;
 pub mod proof;
 pub mod reader;
 pub mod replay;

@@ -2,7 +2,7 @@
 //!
 //! ring does whatever it can; aws-lc-rs does what ring lacks (P-521, other hash and curve pairs,
 //! SHA-1 signatures of old CAs, RSA-OAEP with a label, AES-CFB) or does several times slower
-//! (P-384). Callers say what they want in our own words and see neither.
+//! (P-384, SHA-1; with it all hashes). Callers say what they want in our own words and see neither.
 //!
 //! Nothing here decides which algorithms are good enough; that is asked before, by name.
 
@@ -10,9 +10,9 @@ use std::fmt;
 
 use aws_lc_rs::agreement;
 use aws_lc_rs::cipher;
+use aws_lc_rs::digest;
 use aws_lc_rs::rsa as aws_rsa;
 use aws_lc_rs::signature as aws;
-use ring::digest;
 use ring::hmac as ring_hmac;
 use ring::rand::SecureRandom;
 use ring::signature as ring_signature;
@@ -105,7 +105,7 @@ impl Default for Sha256 {
 
 /// The digest of the parts one after another; nothing for SM3, which no library here computes.
 pub fn hash(algorithm: HashAlgorithm, parts: &[&[u8]]) -> Option<Digest> {
-    let mut context = digest::Context::new(ring_digest(algorithm)?);
+    let mut context = digest::Context::new(aws_digest(algorithm)?);
     for part in parts {
         context.update(part);
     }
@@ -133,7 +133,7 @@ pub fn constant_time_eq(left: &[u8], right: &[u8]) -> bool {
     aws_lc_rs::constant_time::verify_slices_are_equal(left, right).is_ok()
 }
 
-fn ring_digest(algorithm: HashAlgorithm) -> Option<&'static digest::Algorithm> {
+fn aws_digest(algorithm: HashAlgorithm) -> Option<&'static digest::Algorithm> {
     Some(match algorithm {
         HashAlgorithm::Sha1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
         HashAlgorithm::Sha256 => &digest::SHA256,

@@ -86,6 +86,7 @@ pub struct File<'a> {
 }
 
 impl<'a> Entry<'a> {
+    #[inline]
     pub(super) fn parse(
         record: Record<'a>,
         order: ByteOrder,
@@ -147,21 +148,23 @@ impl<'a> Entry<'a> {
     fn named_digest(&self, bytes: &'a [u8], typed: bool) -> Option<FileDigest<'a>> {
         let end = bytes.iter().position(|byte| *byte == 0)?;
         let (name, rest) = bytes.split_at_checked(end)?;
-        let (_, digest) = rest.split_first()?;
-        let name = std::str::from_utf8(name).ok()?.strip_suffix(':')?;
-        let (of, algorithm) = match name.split_once(':') {
-            Some(("ima", algorithm)) if typed => (DigestOf::Content, algorithm),
-            Some(("verity", algorithm)) if typed => (DigestOf::Verity, algorithm),
-            None if !typed => (DigestOf::Content, name),
-            _ => return None,
+        let digest = rest.get(1..)?;
+        let name = name.strip_suffix(b":")?;
+        let (of, algorithm) = match typed {
+            false => (DigestOf::Content, name),
+            true => match name.strip_prefix(b"verity:") {
+                Some(algorithm) => (DigestOf::Verity, algorithm),
+                None => (DigestOf::Content, name.strip_prefix(b"ima:")?),
+            },
         };
-        let found = FileDigest { of, algorithm, bytes: digest };
         let sane = algorithm.len() <= MAX_ALGORITHM
-            && algorithm.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && algorithm.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b))
             && (1..=HashAlgorithm::Sha512.size()).contains(&digest.len());
+        let algorithm = std::str::from_utf8(algorithm).ok().filter(|_| sane)?;
+        let found = FileDigest { of, algorithm, bytes: digest };
         let sized = self.violation
             || found.hash_algorithm().is_none_or(|algorithm| algorithm.size() == digest.len());
-        (sane && sized).then_some(found)
+        sized.then_some(found)
     }
 
     pub fn index(&self) -> u64 {
@@ -223,7 +226,7 @@ impl<'a> Entry<'a> {
             return Kind::Violation { claimed_path: self.name };
         }
         let Some(digest) = self.digest else { return Kind::Anonymous };
-        if let Some(buffer) = self.field(Field::Buffer).filter(|_| self.holds_a_buffer()) {
+        if let Some(buffer) = self.buffer() {
             return Kind::Buffer { name: self.name, digest, buffer };
         }
         match self.name {
@@ -234,11 +237,11 @@ impl<'a> Entry<'a> {
     }
 
     /// With a custom format that has `buf`, a file's entry has an empty one.
-    fn holds_a_buffer(&self) -> bool {
+    fn buffer(&self) -> Option<&'a [u8]> {
         match self.template {
-            Template::ImaBuf => true,
-            Template::Custom(_) => self.field(Field::Buffer).is_some_and(|b| !b.is_empty()),
-            _ => false,
+            Template::ImaBuf => self.field(Field::Buffer),
+            Template::Custom(_) => self.field(Field::Buffer).filter(|buffer| !buffer.is_empty()),
+            _ => None,
         }
     }
 

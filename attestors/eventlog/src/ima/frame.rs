@@ -66,6 +66,7 @@ enum Stop {
 }
 
 /// The first record of `bytes`.
+#[inline]
 pub(super) fn frame(bytes: &[u8], layout: Layout) -> Result<Framed<'_>, Fault> {
     match record(bytes, layout) {
         Ok((record, size)) => Ok(Framed::Whole { record, size }),
@@ -77,6 +78,7 @@ pub(super) fn frame(bytes: &[u8], layout: Layout) -> Result<Framed<'_>, Fault> {
     }
 }
 
+#[inline]
 fn record(bytes: &[u8], layout: Layout) -> Result<(Record<'_>, usize), Stop> {
     let mut reader = Reader::new(bytes);
     let short = |error| match error {

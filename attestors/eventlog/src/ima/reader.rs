@@ -98,6 +98,7 @@ impl Reader {
 
 impl<'a> Entries<'a> {
     /// The next entry that ends in this piece.
+    #[inline]
     #[allow(clippy::should_implement_trait)] // lends: an iterator's items could not borrow from it
     pub fn next(&mut self) -> Result<Option<Entry<'_>>, Error> {
         self.reader.let_go();
@@ -134,6 +135,7 @@ impl<'a> Entries<'a> {
         }
     }
 
+    #[inline]
     fn next_record(&mut self, layout: Layout) -> Result<Option<Entry<'_>>, Error> {
         if self.reader.carry.is_empty() {
             match frame::frame(self.chunk, layout).map_err(|f| f.at(self.reader.entries))? {

@@ -28,6 +28,9 @@ use crate::ima::entry;
 use crate::ima::entry::Entry;
 use crate::ima::entry::Kind;
 use crate::ima::error::Error;
+use crate::ima::lane::Hashed;
+use crate::ima::lane::Lane;
+use crate::ima::lane::ROOM;
 use crate::ima::state;
 use crate::ima::state::Bank;
 use crate::ima::state::Mode;
@@ -41,9 +44,12 @@ pub struct Replay<'a> {
     state: State,
     quoted: Vec<Digest>,
     lanes: Vec<Lane>,
+    room: [u8; ROOM],
     watched: Vec<&'a [u8]>,
     columns: Columns,
     quirks: Quirks,
+    /// The lanes hold an entry by which they are not extended yet.
+    loaded: bool,
     reached: bool,
     within: u64,
     beyond: u64,
@@ -55,13 +61,6 @@ pub struct Replay<'a> {
 pub(super) struct Seen {
     mismatches: Capped<u64>,
     violations: Capped<Violation>,
-}
-
-/// One way in which one bank may have been extended.
-#[derive(Clone, Copy, Debug)]
-struct Lane {
-    mode: Mode,
-    value: Digest,
 }
 
 /// Where an entry stands to the quote, if the quote is reached at all.
@@ -129,12 +128,14 @@ impl<'a> Replay<'a> {
             return Err(Error::Banks { found: names(&quoted), expected: names(&kept) });
         }
         let mut replay = Replay {
-            lanes: lanes(&state.banks),
+            lanes: Lane::of(&state.banks),
             state,
             quoted,
+            room: [0; ROOM],
             watched: Vec::new(),
             columns: Columns::Compare,
             quirks: Quirks::NONE,
+            loaded: false,
             reached: false,
             within: 0,
             beyond: 0,
@@ -157,7 +158,7 @@ impl<'a> Replay<'a> {
     pub fn declaring(mut self, bank: HashAlgorithm, mode: Mode) -> Replay<'a> {
         if let Some(kept) = self.state.banks.iter_mut().find(|b| b.value.algorithm() == bank) {
             kept.modes = Modes::NONE.with(mode);
-            self.lanes = lanes(&self.state.banks);
+            self.lanes = Lane::of(&self.state.banks);
         }
         self
     }
@@ -186,6 +187,7 @@ impl<'a> Replay<'a> {
     /// Takes the next entry. Entries come in the order of the list, beginning with the one whose
     /// index is [`State::entries`].
     pub fn advance(&mut self, entry: &Entry<'_>) -> Result<Place, Error> {
+        self.settle();
         if self.reached {
             self.beyond = self.beyond.saturating_add(1);
             return Ok(Place::Beyond);
@@ -196,14 +198,14 @@ impl<'a> Replay<'a> {
             return Err(Error::Register { index, found, expected: REGISTER });
         }
         if entry.is_violation() {
-            self.extend_violation();
+            self.load_violation();
         } else {
-            self.extend(entry, index);
+            self.load(entry, index);
         }
         self.remember(entry, index);
         self.state.entries = index.saturating_add(1);
         self.within = self.within.saturating_add(1);
-        self.compare();
+        self.loaded = true;
         Ok(Place::Within)
     }
 
@@ -213,7 +215,8 @@ impl<'a> Replay<'a> {
     }
 
     /// The covered prefix and what is kept of it, or a refusal: the list does not lead there.
-    pub fn finish(self) -> Result<Covered, Error> {
+    pub fn finish(mut self) -> Result<Covered, Error> {
+        self.settle();
         if !self.reached {
             let (found, expected) = self.nearest().map(|value| value.to_string()).into();
             return Err(Error::NotReached { entries: self.state.entries, found, expected });
@@ -228,12 +231,14 @@ impl<'a> Replay<'a> {
             HashAlgorithm::ALL.into_iter().filter(|bank| crypto::hash(*bank, &[]).is_some());
         state.banks = banks.map(|bank| Bank::at_reset(&Digest::zero(bank))).collect();
         Replay {
-            lanes: lanes(&state.banks),
+            lanes: Lane::of(&state.banks),
             state,
             quoted: Vec::new(),
+            room: [0; ROOM],
             watched: Vec::new(),
             columns: Columns::Compare,
             quirks: Quirks::ALL,
+            loaded: false,
             reached: false,
             within: 0,
             beyond: 0,
@@ -242,13 +247,14 @@ impl<'a> Replay<'a> {
     }
 
     /// Where each bank stands, extended in the way that `known` says, else by its own hash.
-    pub(super) fn values(&self, known: Option<&State>) -> Registers {
+    pub(super) fn values(&mut self, known: Option<&State>) -> Registers {
+        self.settle();
         let mut registers = Registers::new();
         for bank in &self.state.banks {
             let bank = bank.value.algorithm();
             let mode = known.and_then(|known| known.mode(bank)).unwrap_or(Mode::Hashed);
-            let of = |lane: &&Lane| lane.value.algorithm() == bank && lane.mode == mode;
-            let value = self.lanes.iter().find(of).map(|lane| lane.value);
+            let of = |lane: &&Lane| lane.bank == bank && lane.mode == mode;
+            let value = self.lanes.iter().find(of).map(Lane::value);
             let _ = value.is_some_and(|value| registers.insert(REGISTER, value));
         }
         registers
@@ -263,47 +269,38 @@ impl<'a> Replay<'a> {
         &self.seen
     }
 
-    fn extend(&mut self, entry: &Entry<'_>, index: u64) {
-        let mut digests = Digests { entry, known: [None; 4] };
-        for lane in &mut self.lanes {
-            let bank = lane.value.algorithm();
-            let digest = match lane.mode {
-                Mode::Hashed => digests.of(bank),
-                Mode::PaddedSha1 | Mode::PaddedSha1AndViolations => {
-                    digests.of(HashAlgorithm::Sha1).map(|sha1| padded(bank, sha1.as_bytes()))
-                }
-            };
-            lane.extend(digest);
-        }
-        if self.columns == Columns::Compare {
-            let column = entry.untrusted_column();
-            let algorithm = column_algorithm(column.len());
-            let digest = algorithm.and_then(|algorithm| digests.of(algorithm));
-            if digest.is_some_and(|digest| digest.as_bytes() != column) {
-                self.seen.mismatches.push(|| index);
-            }
+    /// Extends by the entry before. That is left until here because a processor then works on two
+    /// hashes at once: this one, and the next entry's template digest, which does not need it.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.loaded) {
+            self.lanes.iter_mut().for_each(Lane::extend);
+            self.compare();
         }
     }
 
-    fn extend_violation(&mut self) {
-        let mut older = Vec::new();
-        let allowed = self.quirks.contains(Quirk::ImaViolationZeroPad);
-        let older_too = allowed && self.state.violations == 0;
+    fn load(&mut self, entry: &Entry<'_>, index: u64) {
+        let column = entry.untrusted_column();
+        let compared = self.columns == Columns::Compare;
+        let by_sha1 = |lane: &Lane| lane.bank == HashAlgorithm::Sha1 || lane.mode != Mode::Hashed;
+        let sha1 = (compared && column.len() == SHA1_SIZE) || self.lanes.iter().any(by_sha1);
+        let hashed = Hashed::of(entry.data, &mut self.room, sha1);
         for lane in &mut self.lanes {
-            let bank = lane.value.algorithm();
-            let short = padded(bank, &[0xff; SHA1_SIZE]);
-            // Until its first violation a bank of older kernels goes the same way.
-            if lane.mode == Mode::PaddedSha1 && older_too {
-                let mut fork = Lane { mode: Mode::PaddedSha1AndViolations, ..*lane };
-                fork.extend(Some(short));
-                older.push(fork);
-            }
-            lane.extend(Some(match lane.mode {
-                Mode::PaddedSha1AndViolations => short,
-                _ => filled(bank, 0xff),
-            }));
+            lane.load_entry(&hashed);
         }
-        self.lanes.append(&mut older);
+        if compared && !hashed.is_told_by(column) {
+            self.seen.mismatches.push(|| index);
+        }
+    }
+
+    fn load_violation(&mut self) {
+        let allowed = self.quirks.contains(Quirk::ImaViolationZeroPad);
+        if allowed && self.state.violations == 0 {
+            // Until its first violation a bank of older kernels goes the same way.
+            let padded = |lane: &&Lane| lane.mode == Mode::PaddedSha1;
+            let older: Vec<Lane> = self.lanes.iter().filter(padded).map(Lane::of_older).collect();
+            self.lanes.extend(older);
+        }
+        self.lanes.iter_mut().for_each(Lane::load_violation);
     }
 
     /// What an entry changes beside the registers.
@@ -342,7 +339,7 @@ impl<'a> Replay<'a> {
 
     /// Whether every bank stands at its quoted value, by at least one way each.
     fn compare(&mut self) {
-        let there = |quoted: &Digest| self.lanes.iter().any(|lane| lane.value == *quoted);
+        let there = |quoted: &Digest| self.lanes.iter().any(|lane| lane.stands_at(quoted));
         if self.quoted.is_empty() || !self.quoted.iter().all(there) {
             return;
         }
@@ -355,7 +352,7 @@ impl<'a> Replay<'a> {
             bank.modes = self
                 .lanes
                 .iter()
-                .filter(|lane| lane.value == *quoted)
+                .filter(|lane| lane.stands_at(quoted))
                 .fold(Modes::NONE, |modes, lane| modes.with(lane.mode));
         }
     }
@@ -363,10 +360,9 @@ impl<'a> Replay<'a> {
     /// The strongest bank that does not stand where it should, at the end of the list.
     fn nearest(&self) -> [Digest; 2] {
         let apart = self.quoted.iter().rev().find_map(|quoted| {
-            let mut lanes =
-                self.lanes.iter().filter(|lane| lane.value.algorithm() == quoted.algorithm());
+            let mut lanes = self.lanes.iter().filter(|lane| lane.bank == quoted.algorithm());
             let first = lanes.next()?;
-            (first.value != *quoted).then_some([first.value, *quoted])
+            (!first.stands_at(quoted)).then_some([first.value(), *quoted])
         });
         let none = Digest::zero(HashAlgorithm::Sha256);
         apart.unwrap_or([none, self.quoted.last().copied().unwrap_or(none)])
@@ -463,43 +459,6 @@ impl Bank {
     }
 }
 
-impl Lane {
-    /// TPM 2.0 Part 1, §17.2: the new value is the hash of the old one and the digest.
-    fn extend(&mut self, digest: Option<Digest>) {
-        let bank = self.value.algorithm();
-        let next = digest
-            .and_then(|digest| crypto::hash(bank, &[self.value.as_bytes(), digest.as_bytes()]));
-        // INVARIANT: `Replay::new` took only banks that can be computed, so there is a value.
-        self.value = next.unwrap_or(self.value);
-    }
-}
-
-fn lanes(banks: &[Bank]) -> Vec<Lane> {
-    let of = |bank: &Bank| {
-        let bank = *bank;
-        let modes = Mode::ALL.into_iter().filter(move |mode| bank.modes.has(*mode));
-        modes.map(move |mode| Lane { mode, value: bank.value })
-    };
-    banks.iter().flat_map(of).collect()
-}
-
-/// Template digests of one entry, each computed once.
-struct Digests<'e, 'a> {
-    entry: &'e Entry<'a>,
-    known: [Option<Digest>; 4],
-}
-
-impl Digests<'_, '_> {
-    fn of(&mut self, algorithm: HashAlgorithm) -> Option<Digest> {
-        let place = HashAlgorithm::ALL.iter().position(|known| *known == algorithm)?;
-        let slot = self.known.get_mut(place)?;
-        if slot.is_none() {
-            *slot = self.entry.template_digest(algorithm);
-        }
-        *slot
-    }
-}
-
 /// The first few of something, and how many there were.
 #[derive(Clone, Debug)]
 struct Capped<T> {
@@ -529,22 +488,6 @@ impl<T> Capped<T> {
         }
         findings
     }
-}
-
-/// A digest shorter than the bank's, as the TPM's driver pads it.
-fn padded(bank: HashAlgorithm, digest: &[u8]) -> Digest {
-    let mut bytes = [0; HashAlgorithm::Sha512.size()];
-    bytes.iter_mut().zip(digest).for_each(|(byte, from)| *byte = *from);
-    Digest::new(bank, bytes.get(..bank.size()).unwrap_or_default())
-        .unwrap_or_else(|| Digest::zero(bank))
-}
-
-fn filled(bank: HashAlgorithm, byte: u8) -> Digest {
-    padded(bank, &[byte; HashAlgorithm::Sha512.size()])
-}
-
-fn column_algorithm(size: usize) -> Option<HashAlgorithm> {
-    HashAlgorithm::ALL.into_iter().find(|algorithm| algorithm.size() == size)
 }
 
 fn names(values: &[Digest]) -> String {

@@ -71,18 +71,33 @@ impl<'a> Template<'a> {
     }
 
     /// The fields in the order in which an entry holds them.
-    pub fn fields(self) -> impl Iterator<Item = Field> + use<'a> {
-        let format = match self {
-            Template::Custom(format) => Some(format),
-            _ => None,
-        };
-        let fields = self.row().map_or(&[][..], |(_, _, fields)| fields);
-        let custom = format.into_iter().flat_map(|format| format.split('|')).filter_map(field);
-        fields.iter().copied().chain(custom)
+    pub fn fields(self) -> Fields<'a> {
+        match self {
+            Template::Custom(format) => Fields::Custom(format.split('|')),
+            _ => Fields::Named(self.row().map_or(&[][..], |(_, _, fields)| fields).iter()),
+        }
     }
 
     fn row(self) -> Option<&'static (Template<'static>, &'static str, &'static [Field])> {
         NAMED.iter().find(|(template, _, _)| *template == self)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Fields<'a> {
+    Named(std::slice::Iter<'static, Field>),
+    Custom(std::str::Split<'a, char>),
+}
+
+impl Iterator for Fields<'_> {
+    type Item = Field;
+
+    #[inline]
+    fn next(&mut self) -> Option<Field> {
+        match self {
+            Fields::Named(fields) => fields.next().copied(),
+            Fields::Custom(ids) => field(ids.next()?),
+        }
     }
 }
 
