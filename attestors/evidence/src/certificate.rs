@@ -174,7 +174,7 @@ impl Certificate {
         }
         let der = bytes.get(..length).ok_or(CertificateError::Malformed)?;
         let tbs = &parsed.tbs_certificate;
-        if tbs.subject_pki.subject_public_key.unused_bits != 0 {
+        if tbs.subject_pki.subject_public_key.unused_bits != 0 || tbs.raw_serial().is_empty() {
             return Err(CertificateError::Malformed);
         }
         let facts = Facts {

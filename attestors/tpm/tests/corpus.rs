@@ -10,17 +10,13 @@ use assay_evidence::Certificate;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::Reason;
 use assay_evidence::Time;
-use assay_tpm::Anchors;
 use assay_tpm::AttestationKey;
-use assay_tpm::EkRoot;
 use assay_tpm::Error;
 use assay_tpm::Evidence;
 use assay_tpm::Expected;
 use assay_tpm::ProvedKey;
 use assay_tpm::Public;
-use assay_tpm::TpmClass;
 use assay_tpm::ak_certificate;
-use assay_tpm::endorsement;
 use assay_tpm::pcr_file::PcrFile;
 use assay_tpm::verify::Selection;
 use assay_tpm::verify::Signed;
@@ -45,80 +41,8 @@ fn read(file: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-fn certificates(folder: &Path) -> Vec<Certificate> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "der") {
-            let bytes = read(&path);
-            let parsed = Certificate::parse_prefix(&bytes);
-            all.push(parsed.unwrap_or_else(|error| panic!("{}: {error}", path.display())).0);
-        }
-    }
-    all
-}
-
 fn at(text: &str) -> Time {
     Time::parse_rfc3339(text).unwrap()
-}
-
-#[test]
-fn every_vendor_ca_certificate_is_read_and_the_pack_signs_itself() {
-    let Some(folder) = corpus("ek-certs") else { return };
-    let roots = certificates(&folder.join("vendor-roots"));
-    let intermediates = certificates(&folder.join("vendor-intermediates"));
-    assert_eq!((roots.len(), intermediates.len()), (26, 75));
-    // Each on its first day; the issuers of three are not in the pack.
-    let alone = |leaf: &&Certificate| {
-        assay_evidence::chain::verify(leaf, &intermediates, &roots, leaf.not_before()).is_err()
-    };
-    assert_eq!(intermediates.iter().filter(alone).count(), 3);
-}
-
-#[test]
-fn genuine_endorsement_certificates_lead_to_their_vendor() {
-    let Some(folder) = corpus("ek-certs") else { return };
-    let vendors = certificates(&folder.join("vendor-roots"));
-    let cases = [
-        ("gce-rsa", "2023-10-07T20:28:50Z"),
-        ("intel-epid", "2016-05-21T00:00:00Z"),
-        ("nuvoton-unordered-set", "2022-11-07T06:42:51Z"),
-        ("stm-ecc", "2019-07-26T00:00:00Z"),
-        ("stm-nv-prefix", "2015-02-23T00:00:00Z"),
-        ("stm-rsa-oaep-sha1", "2015-02-22T00:00:00Z"),
-    ];
-    for (case, time) in cases {
-        let case_folder = folder.join(case);
-        let issuers: Vec<_> = (1..)
-            .map(|n| case_folder.join(format!("issuer-{n}.der")))
-            .take_while(|path| path.is_file())
-            .map(|path| Certificate::parse(&read(path)).unwrap())
-            .collect();
-        let last = issuers.last().unwrap().clone();
-        let roots = vendors
-            .iter()
-            .cloned()
-            .chain([last])
-            .map(|certificate| EkRoot { certificate, class: TpmClass::Discrete });
-        let anchors = Anchors::new(roots.collect(), issuers);
-        let leaf = endorsement::certificate_in_nv(&read(case_folder.join("ek.der"))).unwrap();
-        let found = endorsement::verify_certificate(leaf, vec![], &anchors, at(time));
-        let found = found.unwrap_or_else(|error| panic!("{case}: {error:?}"));
-        assert!(found.device().manufacturer.starts_with("id:"), "{case}");
-    }
-}
-
-#[test]
-fn a_software_tpm_is_of_no_vendor() {
-    let Some(folder) = corpus("ek-certs") else { return };
-    let roots = certificates(&folder.join("vendor-roots"))
-        .into_iter()
-        .map(|certificate| EkRoot { certificate, class: TpmClass::Discrete })
-        .collect();
-    let leaf = Certificate::parse(&read(folder.join("swtpm-localca/ek.der"))).unwrap();
-    let anchors = Anchors::new(roots, vec![]);
-    let found = endorsement::verify_certificate(leaf, vec![], &anchors, at("2022-04-09T12:40:25Z"));
-    assert_eq!(found.unwrap_err().reason(), Reason::EkChainUntrusted);
 }
 
 fn offline<'a>(nonce: &'a [u8]) -> Expected<'a> {
