@@ -247,6 +247,42 @@ fn a_missing_certificate_is_told() {
     assert_eq!(faults.reason().code(), "vek-missing");
 }
 
+/// The host's table in place of certificates one by one, changed before it is read.
+fn with_table(vlek: bool, change: impl FnOnce(&mut Vec<u8>)) -> Result<(), &'static str> {
+    let machine = if vlek { Machine::milan_vlek() } else { Machine::milan() };
+    let shown = machine.show();
+    let mut table = shown.host_table(vlek);
+    change(&mut table);
+    let evidence =
+        Evidence { report: &shown.report, host_certificates: Some(&table), ..Evidence::default() };
+    assay_snp::verify(&evidence, &shown.anchors(), None, NOW)
+        .map(drop)
+        .map_err(|faults| faults.reason().code())
+}
+
+#[test]
+fn a_host_table_is_read_strictly_or_not_at_all() {
+    assert_eq!(with_table(false, |_| {}), Ok(()));
+    assert_eq!(with_table(true, |_| {}), Ok(()));
+    // Padding to a page is usual.
+    assert_eq!(with_table(false, |table| table.resize(8192, 0)), Ok(()));
+    let malformed = Err("host-certs-malformed");
+    assert_eq!(with_table(false, Vec::clear), malformed);
+    assert_eq!(with_table(false, |table| table.truncate(95)), malformed, "no zero entry");
+    assert_eq!(with_table(false, |table| table[19] = 0xff), malformed, "offset");
+    assert_eq!(with_table(false, |table| table[23] = 0xff), malformed, "length");
+    assert_eq!(with_table(false, |table| table[16] = 0), malformed, "lies in the table");
+    assert_eq!(with_table(false, |table| table[20] -= 1), malformed, "cut certificate");
+    assert_eq!(with_table(false, |table| table.copy_within(0..16, 24)), malformed, "twice");
+    assert_eq!(with_table(false, |table| table.resize(70_000, 0)), malformed, "size");
+    // An entry of a provider's own is no fault, but then the key's certificate is missing.
+    assert_eq!(with_table(false, |table| table[0] ^= 1), Err("vek-missing"));
+    // A VLEK where a VCEK signed is not looked at.
+    let mut vlek = Vec::new();
+    assert_eq!(with_table(true, |table| vlek = table[..16].to_vec()), Ok(()));
+    assert_eq!(with_table(false, |table| table[..16].copy_from_slice(&vlek)), Err("vek-missing"));
+}
+
 // --- chain ---
 
 #[test]

@@ -187,6 +187,32 @@ impl Shown {
         assay_snp::verify(&self.evidence(&chain), anchors, Some(&REPORT_DATA), NOW)
     }
 
+    /// As a host hands its certificates to a guest.
+    pub fn host_table(&self, vlek: bool) -> Vec<u8> {
+        let guid = |text: &str| hex::decode(text.replace('-', "")).unwrap();
+        let vek = match vlek {
+            true => "a8074bc2-a25a-483e-aae6-39c045a0b8a1",
+            false => "63da758d-e664-4564-adc5-f4b93be8accd",
+        };
+        let entries = [
+            (vek, &self.vek),
+            ("4ab7b379-bbac-4fe4-a02f-05aef327c782", &self.issuer),
+            ("c0b406a4-a803-4952-9743-3fb6014cd0ae", &self.ark),
+        ];
+        let mut table = Vec::new();
+        let mut certificates = Vec::new();
+        for (name, certificate) in entries {
+            let offset = 24 * (entries.len() + 1) + certificates.len();
+            table.extend(guid(name));
+            table.extend((offset as u32).to_le_bytes());
+            table.extend((certificate.len() as u32).to_le_bytes());
+            certificates.extend_from_slice(certificate);
+        }
+        table.extend([0; 24]);
+        table.extend(certificates);
+        table
+    }
+
     pub fn evidence<'a>(&'a self, chain: &'a [&'a [u8]]) -> Evidence<'a> {
         Evidence {
             report: &self.report,
