@@ -13,9 +13,11 @@
 //! | [`error`] | every fault, in the decisive order |
 //!
 //! Everything is judged over the bytes as they were received, never over a re-encoding. The
-//! verifier half does no I/O and asks no clock.
+//! verifier half does no I/O and asks no clock; only the feature `attest` brings the collector.
 
 pub mod claims;
+#[cfg(feature = "attest")]
+pub mod collect;
 pub mod endorsement;
 pub mod error;
 pub mod host_certificates;
