@@ -119,8 +119,12 @@ fn named_digest(word: &[u8], out: &mut Vec<u8>) -> Option<()> {
     unhex(digest, out).map(|_| ())
 }
 
-/// Decodes into `out` and says how many bytes it was.
+/// Decodes into `out` and says how many bytes it was. The kernel writes small letters, so a list
+/// has one way only in which it can be written.
 fn unhex(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    if text.iter().any(u8::is_ascii_uppercase) {
+        return None;
+    }
     let start = out.len();
     out.resize(start.checked_add(text.len() / 2)?, 0);
     hex::decode_to_slice(text, out.get_mut(start..)?).ok()?;
@@ -129,12 +133,20 @@ fn unhex(text: &[u8], out: &mut Vec<u8>) -> Option<usize> {
 
 fn number(digits: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(digits).ok()?;
+    if digits.len() > 1 && digits.starts_with('0') {
+        return None;
+    }
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 /// The kernel pads the register to two places.
 fn trimmed(line: &[u8]) -> &[u8] {
-    line.strip_prefix(b" ").unwrap_or(line)
+    match line {
+        [b' ', digit, b' ', ..] if digit.is_ascii_digit() => {
+            line.strip_prefix(b" ").unwrap_or(line)
+        }
+        _ => line,
+    }
 }
 
 struct Words<'a>(Option<&'a [u8]>);

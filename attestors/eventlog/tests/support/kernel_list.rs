@@ -291,3 +291,22 @@ fn number(value: usize, order: Order) -> [u8; 4] {
         Order::Big => value.to_be_bytes(),
     }
 }
+
+/// One kernel, a measured kexec, the next kernel.
+pub fn kexec() -> Vec<Item> {
+    let boot = || Item::boot_aggregate(&boot_registers(&[SHA256]), HashAlgorithm::Sha256, 9);
+    let line = Item::buffer("kexec-cmdline", b"root=/dev/vda ro");
+    vec![boot(), Item::ng("/usr/sbin/kexec", b"kexec"), line, boot(), Item::ng("/init", b"init")]
+}
+
+/// What stands in `vectors/ima`.
+pub fn vectors() -> Vec<(&'static str, Vec<u8>)> {
+    let items = every_template();
+    vec![
+        ("templates.bin", binary(&items)),
+        ("templates.txt", text(&items)),
+        ("big-endian.bin", binary_as(&items, HashAlgorithm::Sha1, Order::Big)),
+        ("column-sha256.bin", binary_as(&items, HashAlgorithm::Sha256, Order::Little)),
+        ("kexec.bin", binary(&kexec())),
+    ]
+}
