@@ -5,8 +5,12 @@
 //! the next one as its issuer. Revocation is asked where the lists are: in `collateral`.
 
 use assay_evidence::Certificate;
+use assay_evidence::HashAlgorithm;
 use assay_evidence::Time;
+use assay_evidence::certificate::CertificateSignature;
 use assay_evidence::chain;
+use assay_evidence::chain::ChainError;
+use assay_evidence::crypto::SignatureScheme;
 use serde::Serialize;
 
 use crate::error::Error;
@@ -95,8 +99,13 @@ pub(crate) fn verify_chain(
     let from = below.iter().map(Certificate::not_before).max().unwrap_or(leaf.not_before());
     let until = below.iter().map(Certificate::not_after).min().unwrap_or(leaf.not_after());
     let intermediates = below.get(1..).unwrap_or_default();
-    chain::verify(leaf, intermediates, std::slice::from_ref(root), from)
-        .map_err(|fault| Error::Chain { place, fault })?;
+    let broken = |fault| Error::Chain { place, fault };
+    for (depth, certificate) in below.iter().enumerate() {
+        if certificate.signature_scheme() != Some(CertificateSignature::Known(ECDSA_SHA256)) {
+            return Err(broken(ChainError::SignatureAlgorithm { depth }));
+        }
+    }
+    chain::verify(leaf, intermediates, std::slice::from_ref(root), from).map_err(broken)?;
     Ok(Chain { place, certificates: certificates.to_vec(), root: whose, root_sha256, from, until })
 }
 
@@ -105,6 +114,8 @@ pub(crate) const PCK_CRL_CHAIN: &[&[&str]] = &[PCK_CA, ROOT];
 pub(crate) const TCB_SIGNING_CHAIN: &[&[&str]] = &[&["Intel SGX TCB Signing"], ROOT];
 const PCK_CA: &[&str] = &["Intel SGX PCK Platform CA", "Intel SGX PCK Processor CA"];
 const ROOT: &[&str] = &["Intel SGX Root CA"];
+/// All that Intel signs with.
+const ECDSA_SHA256: SignatureScheme = SignatureScheme::EcdsaDer(HashAlgorithm::Sha256);
 
 /// SHA-256 of the DER certificate `Intel SGX Root CA`, valid to 2049-12-31
 /// (certificates.trustedservices.intel.com/Intel_SGX_Provisioning_Certification_RootCA.cer).
