@@ -315,7 +315,7 @@ fn rule(event: &Event<'_>, allowed: Quirks) -> Option<Rule> {
 }
 
 /// Whether every bank that can be computed has the digest of these parts.
-fn hashes(event: &Event<'_>, parts: &[&[u8]]) -> bool {
+pub(crate) fn hashes(event: &Event<'_>, parts: &[&[u8]]) -> bool {
     let mut computed =
         event.digests().filter(|d| d.algorithm() != HashAlgorithm::Sm3_256).peekable();
     computed.peek().is_some()

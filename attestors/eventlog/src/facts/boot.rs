@@ -17,6 +17,7 @@ use crate::grade::Rule;
 use crate::grade::label_text;
 use crate::grade::preimage_text;
 use crate::log::Event;
+use crate::log::Format;
 use crate::log::Log;
 use crate::variable::Guid;
 use crate::variable::utf16;
@@ -130,15 +131,19 @@ fn unquoted(text: &str) -> String {
     text.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect()
 }
 
-/// systemd-stub measures a section's name and then its contents, both under the name as text. A
-/// name without its contents makes the list worthless.
+/// systemd-stub measures a section's name and then its contents, both under the name as text. On a
+/// TPM nothing else is in that register, so that a section cannot be hidden by relabelling it; in a
+/// confidential machine at least nothing that still looks like one is left over.
 fn sections(log: &Log<'_>, grades: &Grades, facts: &mut Facts) {
     let register = log.format().register_of_pcr(11);
     let mut events = log.events().filter(|event| event.register() == register && event.extends());
     let mut sections = Vec::new();
     while let Some(name) = events.next() {
         if bound(&name, grades) != Some(Rule::SectionName) {
-            continue;
+            match log.format() == Format::Ccel && section_name(name.data()).is_none() {
+                true => continue,
+                false => return,
+            }
         }
         let contents = events.next().filter(|event| {
             event.kind() == EventType::IPL

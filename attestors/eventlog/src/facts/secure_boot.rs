@@ -6,6 +6,7 @@ use assay_evidence::Digest;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::crypto;
 
+use crate::class;
 use crate::class::Class;
 use crate::event_type::EventType;
 use crate::facts::Authority;
@@ -13,22 +14,25 @@ use crate::facts::Facts;
 use crate::facts::Value;
 use crate::grade::Grade;
 use crate::grade::Grades;
+use crate::grade::Rule;
+use crate::grade::hashes;
 use crate::log::Event;
 use crate::log::Log;
 use crate::variable;
 use crate::variable::GLOBAL;
 use crate::variable::Guid;
+use crate::variable::SECURITY_DATABASE;
 use crate::variable::SHIM_LOCK;
 use crate::variable::Variable;
 
 pub(super) fn facts(log: &Log<'_>, grades: &Grades, facts: &mut Facts) {
     let register = log.format().register_of_pcr(7);
     let of_register = || log.events().filter(move |event| event.register() == register);
-    let bound: Vec<Measured<'_>> =
-        of_register().filter_map(|event| Measured::new(event, grades)).collect();
     // Firmware measures its keys before it closes the register; what comes later may be anybody's.
     let closed = of_register().find(|event| event.kind() == EventType::SEPARATOR);
     let closed = closed.map_or(0, |event| event.index());
+    let bound: Vec<Measured<'_>> =
+        of_register().filter_map(|event| Measured::new(event, grades, closed)).collect();
 
     let one = |class: Class| {
         let mut all = bound.iter().filter(|measured| measured.class == class);
@@ -96,14 +100,31 @@ struct Measured<'l> {
 }
 
 impl<'l> Measured<'l> {
-    fn new(event: Event<'l>, grades: &Grades) -> Option<Measured<'l>> {
+    /// No digest binds a type, so a variable of Secure Boot counts under any: a signer is not hidden
+    /// by calling its event something else.
+    fn new(event: Event<'l>, grades: &Grades, closed: usize) -> Option<Measured<'l>> {
+        let variable = Variable::parse(event.data())?;
+        let whole = match grades.grade(event.index())? {
+            Grade::Bound(rule) => matches!(rule, Rule::Data | Rule::DataWithoutTrailingByte),
+            Grade::Known | Grade::Opaque => {
+                let short = Rule::DataWithoutTrailingByte.bound_part(event.data())?;
+                let old = !variable.rest.is_empty() && hashes(&event, &[short]);
+                event.extends() && (old || hashes(&event, &[event.data()]))
+            }
+        };
         let kinds = [EventType::EFI_VARIABLE_DRIVER_CONFIG, EventType::EFI_VARIABLE_AUTHORITY];
-        let Some(Grade::Bound(_)) = grades.grade(event.index()) else { return None };
-        if !kinds.contains(&event.kind()) {
+        let secure_boot = [SECURITY_DATABASE, SHIM_LOCK].contains(&variable.vendor)
+            || (variable.vendor == GLOBAL && GLOBAL_KEYS.contains(&variable.name.as_str()));
+        if !whole || !(kinds.contains(&event.kind()) || secure_boot) {
             return None;
         }
-        let variable = Variable::parse(event.data())?;
-        Some(Measured { index: event.index(), class: event.class(), variable })
+        let class = match event.kind() {
+            EventType::EFI_VARIABLE_DRIVER_CONFIG => event.class(),
+            EventType::EFI_VARIABLE_AUTHORITY => Class::Authority,
+            _ if event.index() > closed => Class::Authority,
+            _ => class::class(EventType::EFI_VARIABLE_DRIVER_CONFIG, event.data()),
+        };
+        Some(Measured { index: event.index(), class, variable })
     }
 }
 
@@ -157,6 +178,7 @@ fn carries(event: &Event<'_>, digests: &[Vec<Digest>]) -> bool {
     event.extends() && event.digests().any(|digest| digests.iter().any(|d| d.contains(&digest)))
 }
 
+const GLOBAL_KEYS: [&str; 3] = ["SecureBoot", "PK", "KEK"];
 /// What shim measures of its own state; no signer of anything.
 const SHIM_STATE: [&str; 8] = [
     "SbatLevel",

@@ -1,5 +1,6 @@
 //! What can be done to one event.
 
+use crate::class;
 use crate::class::Class;
 use crate::draft::EventRecord;
 use crate::event_type::EventType;
@@ -222,7 +223,7 @@ impl One<'_> {
 
 /// The class that the event would have under another type.
 fn class_of(one: &One<'_>, kind: EventType) -> Class {
-    crate::class::class(kind, &one.event.data)
+    class::class(kind, &one.event.data)
 }
 
 const OTHER_TYPES: [EventType; 9] = [
