@@ -139,6 +139,12 @@ impl ProvedKey {
         Ok(ProvedKey { trust: Trust::Certificate, certificate: Some(certificate.clone()), ..self })
     }
 
+    /// The same, by whichever of the certificates is of this key; believed by none if none is.
+    pub fn certified_by_any(self, certificates: &[AkCertificate]) -> Result<ProvedKey, Error> {
+        let certificate = certificates.iter().find(|one| one.key() == self.public_key());
+        self.certified_by(certificate.ok_or(Error::AkCertificateKey)?)
+    }
+
     /// Only `idevid` calls this, when the IAK of that certificate certified the key.
     pub(crate) fn vouched(key: AttestationKey, iak: &AkCertificate) -> ProvedKey {
         ProvedKey { trust: Trust::Iak, certificate: Some(iak.clone()), ..ProvedKey::enrolled(key) }

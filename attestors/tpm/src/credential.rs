@@ -83,18 +83,27 @@ fn make_credential(
     let hash = ek.area().name_algorithm;
     let symmetric = ek.area().symmetric.ok_or(Error::EkTemplate)?;
     let (seed, secret) = seed(ek.key(), hash, random)?;
+    let blob = identity_object(hash, symmetric.key_bits, &seed, ak_name, value)?;
+    Ok(Credential { blob, secret })
+}
 
-    let cipher_key =
-        kdf::a(hash, &seed, "STORAGE", ak_name.as_bytes(), usize::from(symmetric.key_bits))?;
+/// The half of TPM2_MakeCredential that chance has no part in: the TPMS_ID_OBJECT that hides
+/// `value` from everybody who does not have the seed (Part 1, §24.4 and §24.5).
+pub fn identity_object(
+    hash: HashAlgorithm,
+    key_bits: u16,
+    seed: &[u8],
+    ak_name: &Name,
+    value: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let cipher_key = kdf::a(hash, seed, "STORAGE", ak_name.as_bytes(), usize::from(key_bits))?;
     let mut identity = Zeroizing::new(sized(value)?);
     crypto::aes_cfb_encrypt_once(&cipher_key, &mut identity)?;
 
-    let mac_key = kdf::a(hash, &seed, "INTEGRITY", &[], 8 * hash.size())?;
+    let mac_key = kdf::a(hash, seed, "INTEGRITY", &[], 8 * hash.size())?;
     let mac = crypto::hmac(hash, &mac_key, &[&identity, ak_name.as_bytes()])
         .ok_or(EncryptError::Unsupported)?;
-
-    let blob = [sized(mac.as_bytes())?.as_slice(), &identity].concat();
-    Ok(Credential { blob, secret })
+    Ok([sized(mac.as_bytes())?.as_slice(), &identity].concat())
 }
 
 /// A seed that only the endorsement key's TPM can recover, and what it recovers it from.
