@@ -7,6 +7,7 @@
 //! Pure: no clock, no files, no network. Verification of signatures happened before, in the
 //! attestors; what to do about a verdict is decided after, by the faces.
 
+mod advisory;
 mod authorization;
 mod custody;
 mod deny;
@@ -22,6 +23,7 @@ use assay_evidence::reason::Finding;
 use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use assay_tpm::TpmClass;
+use assay_tpm::endorsement::Device;
 use serde::Serialize;
 
 use crate::envelope::Claims;
@@ -64,6 +66,10 @@ pub struct Subject {
     /// SHA-256 of the root certificate that the EK chain ended in; absent for a node enrolled by
     /// EK hash alone, whose class is then asserted by the operator.
     pub ek_root: Option<[u8; 32]>,
+    /// What the verified EK certificate says of the TPM.
+    pub device: Option<Device>,
+    /// A verified TEE report covers the AK.
+    pub tee_bound: bool,
     /// The binding that was signed covers the TLS channel it came over.
     pub channel_bound: bool,
     /// The agent's key was certified by the AK, now or at the attestation its channel rests on.
@@ -119,6 +125,19 @@ pub fn appraise(
             source: "policy, `tpm_class`".to_owned(),
         });
     }
+    let virtual_tpm = subject.tpm_class == TpmClass::Vtpm;
+    if policy.require_tee_binding && virtual_tpm && !subject.tee_bound {
+        findings.push(Finding {
+            code: Reason::VtpmUnbound,
+            claim: "tpm.tee_binding".to_owned(),
+            found: "absent".to_owned(),
+            expected: "a TEE report that covers the AK".to_owned(),
+            source: "policy, `require_tee_binding`".to_owned(),
+        });
+    }
+    let device = subject.device.as_ref();
+    let firmware = advisory::appraise_firmware(device, claims.firmware_version(), policy, now);
+    findings.extend(firmware.findings);
     if policy.key_in_tpm && !subject.key_in_tpm {
         findings.push(Finding {
             code: Reason::SvidKeyNotCertified,
@@ -146,8 +165,13 @@ pub fn appraise(
         node: subject.node.clone(),
         verdict,
         findings,
-        warnings: claims.warnings().to_vec(),
-        not_checked: claims.not_checked().iter().map(ToString::to_string).collect(),
+        warnings: claims.warnings().iter().cloned().chain(firmware.warnings).collect(),
+        not_checked: claims
+            .not_checked()
+            .iter()
+            .map(ToString::to_string)
+            .chain(firmware.not_checked)
+            .collect(),
         profile: ProfileName {
             id: profile.id.clone(),
             serial: profile.serial,
@@ -236,10 +260,9 @@ fn appraise_component(
         }
         findings
     };
-    let revoked = component
-        .variants
-        .iter()
-        .find(|variant| matches!(variant.state, State::Revoked { .. }) && differing(variant).is_empty());
+    let revoked = component.variants.iter().find(|variant| {
+        matches!(variant.state, State::Revoked { .. }) && differing(variant).is_empty()
+    });
     if let Some(variant) = revoked {
         return vec![Finding {
             code: Reason::VariantRevoked,

@@ -113,6 +113,13 @@ impl Claims {
         }
     }
 
+    /// TPMS_ATTEST firmwareVersion, as it was signed.
+    pub fn firmware_version(&self) -> u64 {
+        match self {
+            Self::Tpm(claims) => claims.firmware_version(),
+        }
+    }
+
     pub fn warnings(&self) -> &[Finding] {
         match self {
             Self::Tpm(claims) => claims.warnings(),

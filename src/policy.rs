@@ -3,13 +3,17 @@
 //! `policy.toml` is syntax; [`Policy`] is the judged value. Unknown keys are errors that name key
 //! and line; every default is the strict one.
 
+use std::path::Path;
 use std::time::Duration;
 
 use assay_evidence::crypto;
+use assay_evidence::time::Time;
 use assay_tpm::TpmClass;
 use serde::Deserialize;
 
 use crate::clock::Span;
+use crate::reference::AdvisoryError;
+use crate::reference::AdvisoryList;
 
 /// How much a proved and enrolled node is told about its refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -31,8 +35,22 @@ pub struct Policy {
     pub agent_svid_ttl: Duration,
     pub min_agent: String,
     pub refusal_detail: RefusalDetail,
+    /// A virtual TPM counts only where a TEE report covers its AK.
+    pub require_tee_binding: bool,
+    /// Firmware with known faults.
+    pub advisories: AdvisoryList,
+    pub accept_advisories: Vec<Accepted>,
     /// SHA-256 of the text this policy was parsed from; goes into every record.
     pub sha256: [u8; 32],
+}
+
+/// An advisory that is borne until a date: it warns, and from that date on it refuses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    pub id: String,
+    pub until: Time,
+    /// Why, for whoever reads the record.
+    pub because: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +62,12 @@ pub enum PolicyError {
     Range { key: &'static str, found: Duration, expected: &'static str },
     #[error("`tpm_class` is empty, so no node could ever be accepted")]
     NoClass,
+    #[error("`accept_advisories`, `{id}`: {fault}")]
+    Accepted { id: String, fault: &'static str },
+    #[error("`advisories`: `{path}` cannot be read: {fault}")]
+    Read { path: String, fault: String },
+    #[error("`advisories`: {path}: {fault}")]
+    Advisories { path: String, fault: AdvisoryError },
 }
 
 #[derive(Deserialize)]
@@ -57,6 +81,17 @@ struct PolicyConfig {
     agent_svid_ttl: Span,
     min_agent: String,
     refusal_detail: RefusalDetail,
+    require_tee_binding: bool,
+    advisories: String,
+    accept_advisories: Vec<AcceptedConfig>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptedConfig {
+    id: String,
+    until: String,
+    because: String,
 }
 
 impl Default for PolicyConfig {
@@ -70,12 +105,24 @@ impl Default for PolicyConfig {
             agent_svid_ttl: Span(Duration::from_secs(3_600)),
             min_agent: "0.1".to_owned(),
             refusal_detail: RefusalDetail::Claims,
+            require_tee_binding: true,
+            advisories: BUILTIN.to_owned(),
+            accept_advisories: Vec::new(),
         }
     }
 }
 
 impl Policy {
+    /// A policy that names no further file.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
+        Self::parse_with(text, |_| Err("no file can be named here".to_owned()))
+    }
+
+    /// A policy and the list of advisories that it may name; `read` gives that file's text.
+    pub fn parse_with(
+        text: &str,
+        read: impl FnOnce(&Path) -> Result<String, String>,
+    ) -> Result<Self, PolicyError> {
         let config: PolicyConfig = toml::from_str(text)
             .map_err(|error| PolicyError::Syntax(error.to_string().trim_end().to_owned()))?;
         if config.tpm_class.is_empty() {
@@ -100,6 +147,16 @@ impl Policy {
                 expected: "at least twice `refresh_every`, so that one lost refresh is no outage",
             });
         }
+        let advisories = match config.advisories.as_str() {
+            BUILTIN => AdvisoryList::builtin(),
+            path => {
+                let path = path.to_owned();
+                let list = read(Path::new(&path))
+                    .map_err(|fault| PolicyError::Read { path: path.clone(), fault })?;
+                AdvisoryList::parse(&path, &list)
+                    .map_err(|fault| PolicyError::Advisories { path, fault })?
+            }
+        };
         Ok(Self {
             tpm_class: config.tpm_class,
             key_in_tpm: config.key_in_tpm,
@@ -109,10 +166,35 @@ impl Policy {
             agent_svid_ttl,
             min_agent: config.min_agent,
             refusal_detail: config.refusal_detail,
+            require_tee_binding: config.require_tee_binding,
+            advisories,
+            accept_advisories: accepted(config.accept_advisories)?,
             sha256: crypto::sha256(text.as_bytes()),
         })
     }
 }
+
+/// Each exception once, with an end and a reason.
+fn accepted(configs: Vec<AcceptedConfig>) -> Result<Vec<Accepted>, PolicyError> {
+    let mut all: Vec<Accepted> = Vec::new();
+    for AcceptedConfig { id, until, because } in configs {
+        let fault = |fault| Err(PolicyError::Accepted { id: id.clone(), fault });
+        let Ok(until) = Time::parse_rfc3339(&until) else {
+            return fault("`until` is not a time as RFC 3339 writes it");
+        };
+        if because.trim().is_empty() {
+            return fault("`because` is empty");
+        }
+        if all.iter().any(|known| known.id == id) {
+            return fault("there twice");
+        }
+        all.push(Accepted { id, until, because });
+    }
+    Ok(all)
+}
+
+/// The word for the list that ships.
+const BUILTIN: &str = "builtin";
 
 #[cfg(test)]
 mod tests {
@@ -147,5 +229,26 @@ mod tests {
             PolicyError::Range { key: "refresh_every", .. }
         ));
         assert!(matches!(refused("max_age = \"soon\""), PolicyError::Syntax(_)));
+    }
+
+    #[test]
+    fn an_exception_has_an_end_and_a_reason_and_is_there_once() {
+        let policy = |entries: &str| Policy::parse(&format!("accept_advisories = [{entries}]"));
+        let good = "{ id = \"A\", until = \"2027-01-01T00:00:00Z\", because = \"swap\" }";
+        assert_eq!(policy(good).unwrap().accept_advisories[0].because, "swap");
+        let refused = |entries: &str| policy(entries).unwrap_err().to_string();
+        assert!(refused(&good.replace("2027-01-01T00:00:00Z", "never")).contains("until"));
+        assert!(refused(&good.replace("swap", " ")).contains("because"));
+        assert!(refused(&format!("{good}, {good}")).contains("twice"));
+        assert!(refused(&good.replace(", because = \"swap\"", "")).contains("because"));
+    }
+
+    #[test]
+    fn a_list_that_is_missing_or_broken_is_named() {
+        let named = "advisories = \"own.toml\"";
+        assert!(Policy::parse(named).unwrap_err().to_string().contains("own.toml"));
+        let broken = Policy::parse_with(named, |_| Ok("as_of = 3".to_owned())).unwrap_err();
+        assert!(matches!(broken, PolicyError::Advisories { .. }), "{broken}");
+        assert_eq!(Policy::parse("").unwrap().advisories.name, "built in");
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! Nothing here looks at a machine: that is `appraisal`'s business.
 
+mod advisories;
 pub mod class;
 pub mod ek_roots;
 mod fields;
@@ -24,6 +25,8 @@ pub mod set;
 pub mod signature;
 pub mod tokens;
 
+pub use advisories::AdvisoryError;
+pub use advisories::AdvisoryList;
 pub use profile::Component;
 pub use profile::Demand;
 pub use profile::Profile;

@@ -67,6 +67,7 @@ pub use node::NodeKind;
 pub use node::NodeRow;
 pub use node::Replaced;
 pub use node::Serials;
+pub use node::TpmDevice;
 pub use recorded::Recorded;
 
 /// A handle to the one store of this process; cheap to clone.

@@ -884,5 +884,6 @@ fn put_endorsement(row: &mut NodeRow, endorsement: &Endorsement, hello: &Hello) 
     }
     row.ek_root = Some(*endorsement.root_sha256());
     row.class = Some(endorsement.class());
+    row.device = Some(endorsement.device().into());
     row.class_asserted = false;
 }

@@ -230,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_key_that_nobody_took_is_refused_with_its_line() {
-        let (mut fields, json) = Fields::parse("a = \"x\"\nb = [1, 2]\n[c]\nd = 2027-01-15\n").unwrap();
+        let (mut fields, json) =
+            Fields::parse("a = \"x\"\nb = [1, 2]\n[c]\nd = 2027-01-15\n").unwrap();
         assert_eq!(json.to_string(), r#"{"a":"x","b":[1,2],"c":{"d":"2027-01-15"}}"#);
         assert_eq!(fields.required("a").unwrap(), "x");
         let mut c = fields.table("c").unwrap().unwrap();

@@ -40,7 +40,8 @@ pub struct Stuck {
 impl Rule {
     /// An empty text is the rule of a register without events.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let items: Vec<Item> = text.split_whitespace().map(Item::parse).collect::<Result<_, _>>()?;
+        let items: Vec<Item> =
+            text.split_whitespace().map(Item::parse).collect::<Result<_, _>>()?;
         if items.len() > MAX_ITEMS {
             return Err(format!("a rule has at most {MAX_ITEMS} items, found {}", items.len()));
         }

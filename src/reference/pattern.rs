@@ -2,7 +2,8 @@
 
 /// Linear but for one remembered star, so no pattern is slow.
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
+    let (pattern, text): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0_usize, 0_usize);
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
@@ -30,15 +31,25 @@ mod tests {
 
     #[test]
     fn stars_and_question_marks_stand_for_texts_and_characters() {
-        for (pattern, text) in
-            [("", ""), ("*", ""), ("init=*", "init=/x"), ("N3VET*", "N3VET59W"), ("a?c*e", "abcde"),
-             ("**b*", "aab"), ("a*b*c", "aXbYbZc")]
-        {
+        for (pattern, text) in [
+            ("", ""),
+            ("*", ""),
+            ("init=*", "init=/x"),
+            ("N3VET*", "N3VET59W"),
+            ("a?c*e", "abcde"),
+            ("**b*", "aab"),
+            ("a*b*c", "aXbYbZc"),
+        ] {
             assert!(matches(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in
-            [("", "a"), ("a", ""), ("init=*", "xinit=/x"), ("a?c", "ac"), ("a*b", "abc"), ("A", "a")]
-        {
+        for (pattern, text) in [
+            ("", "a"),
+            ("a", ""),
+            ("init=*", "xinit=/x"),
+            ("a?c", "ac"),
+            ("a*b", "abc"),
+            ("A", "a"),
+        ] {
             assert!(!matches(pattern, text), "{pattern} {text}");
         }
         assert!(!matches(&"*a".repeat(200), &"a".repeat(150)));

@@ -193,8 +193,8 @@ impl Profile {
             .number("serial")?
             .ok_or_else(|| refused(1, "serial", "nothing", "a whole number that only grows"))?;
         let root = fields.required("root")?;
-        let root = Root::parse(&root)
-            .ok_or_else(|| refused(1, "root", &root, "tpm2, tdx or snp"))?;
+        let root =
+            Root::parse(&root).ok_or_else(|| refused(1, "root", &root, "tpm2, tdx or snp"))?;
         let banks = banks(&mut fields)?;
         let quirks = quirks(&mut fields)?;
         let select = Select::from_fields(fields.table("select")?)?;
@@ -240,9 +240,9 @@ impl Profile {
 
     /// The variant is named for people: `firmware/1.59`.
     pub fn variants(&self) -> impl Iterator<Item = (&Component, &Variant)> {
-        self.components
-            .iter()
-            .flat_map(|component| component.variants.iter().map(move |variant| (component, variant)))
+        self.components.iter().flat_map(|component| {
+            component.variants.iter().map(move |variant| (component, variant))
+        })
     }
 
     /// Whether any component looks into a log; literals alone need none.
@@ -402,8 +402,10 @@ impl Component {
         let tokens = fields.table("tokens")?.map(Tokens::from_fields).transpose()?;
         let bound = fields.texts("bound")?.unwrap_or_default().into_iter().collect();
         let rules = rules(&mut fields, &on)?;
-        let vouched =
-            fields.table("vouched")?.map(|fields| Vouched::from_fields(fields, ground)).transpose()?;
+        let vouched = fields
+            .table("vouched")?
+            .map(|fields| Vouched::from_fields(fields, ground))
+            .transpose()?;
         let record = record(&mut fields)?;
         let variants = fields.tables("variant")?;
         fields.finish()?;
@@ -474,7 +476,8 @@ impl Vouched {
         let mut keys = Vec::new();
         for name in &names {
             let key = name.strip_prefix("@key:").and_then(|name| ground.keys.get(name));
-            let key = key.ok_or_else(|| refused(line, "keys", name, "`@key:name` of a `[[key]]`"))?;
+            let key =
+                key.ok_or_else(|| refused(line, "keys", name, "`@key:name` of a `[[key]]`"))?;
             keys.push(key.clone());
         }
         if keys.is_empty() {
@@ -771,11 +774,10 @@ fn literals(
         let mut registers = BTreeMap::new();
         for (register, node) in node.fields()?.rest() {
             let text = node.text("pcr")?;
-            let index = register
-                .parse()
-                .ok()
-                .filter(|index| on.contains(index))
-                .ok_or_else(|| fault(format!("register `{register}` is not one of `on` {on:?}")))?;
+            let index =
+                register.parse().ok().filter(|index| on.contains(index)).ok_or_else(|| {
+                    fault(format!("register `{register}` is not one of `on` {on:?}"))
+                })?;
             let digest = hex::decode(&text).ok().and_then(|bytes| Digest::new(bank, &bytes));
             let digest = digest.ok_or_else(|| {
                 fault(format!("register {index}: `{text}` is not a {bank_name} value in hex"))

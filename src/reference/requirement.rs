@@ -59,11 +59,20 @@ pub enum Test {
     /// `*` and `?` stand for any text and any character.
     IsText(String),
     /// Every element is in the union of these sets.
-    Within { words: BTreeSet<String>, names: Vec<String> },
+    Within {
+        words: BTreeSet<String>,
+        names: Vec<String>,
+    },
     /// Every element of these sets is there.
-    Includes { words: BTreeSet<String>, names: Vec<String> },
+    Includes {
+        words: BTreeSet<String>,
+        names: Vec<String>,
+    },
     /// No component is below its floor, and each that has one is there.
-    AtLeast { floor: BTreeMap<String, u64>, name: String },
+    AtLeast {
+        floor: BTreeMap<String, u64>,
+        name: String,
+    },
 }
 
 impl Requirement {
@@ -77,7 +86,12 @@ impl Requirement {
         let tests = ["is", "within", "includes", "at_least"];
         let mut found = tests.iter().filter_map(|test| Some((*test, fields.take(test)?)));
         let (Some((test, node)), None) = (found.next(), found.next()) else {
-            return Err(refused(line, "require", "no test or several", "one of `is`, `within`, `includes`, `at_least`"));
+            return Err(refused(
+                line,
+                "require",
+                "no test or several",
+                "one of `is`, `within`, `includes`, `at_least`",
+            ));
         };
         let test = match (test, kind, &node.value) {
             ("is", Kind::Truth, Written::Truth(truth)) => Test::IsTruth(*truth),

@@ -72,10 +72,8 @@ pub fn verify(
     envelope: &str,
     keys: &[PublicKey],
 ) -> Result<[u8; 32], ProfileError> {
-    let refused = |fault: &str| ProfileError::Signature {
-        what: what.to_owned(),
-        fault: fault.to_owned(),
-    };
+    let refused =
+        |fault: &str| ProfileError::Signature { what: what.to_owned(), fault: fault.to_owned() };
     let envelope: Envelope =
         serde_json::from_str(envelope).map_err(|_| refused("the envelope is no DSSE"))?;
     if envelope.payload_type != payload_type {
@@ -143,7 +141,8 @@ mod tests {
             bytes[at] ^= 1;
             let changed = String::from_utf8_lossy(&bytes).into_owned();
             // A change of the key id alone changes nothing: it is a hint.
-            let in_keyid = changed.contains("\"keyid\"") && changed.contains("\"sig\"")
+            let in_keyid = changed.contains("\"keyid\"")
+                && changed.contains("\"sig\"")
                 && text.find("keyid").is_some_and(|start| (start + 8..start + 72).contains(&at));
             if !in_keyid {
                 assert!(verify(PROFILE_TYPE, b"{}", &changed, &keys).is_err(), "{at}: {changed}");

@@ -385,8 +385,8 @@ impl Exchange<'_> {
                 Ok(Stood {
                     node,
                     standing,
-                    not_checked: verified.not_checked().to_vec(),
-                    warnings: verified.warnings().to_vec(),
+                    not_checked: gaps(&verified, &appraisal),
+                    warnings: appraisal.warnings().to_vec(),
                 })
             }
             None => {
@@ -453,6 +453,9 @@ impl Exchange<'_> {
             node: id.clone(),
             tpm_class: class,
             ek_root: row.ek_root,
+            device: row.device.as_ref().map(Into::into),
+            // No exchange carries a TEE report yet.
+            tee_bound: false,
             key_in_tpm: verified.key_in_tpm(),
             channel_bound: verified.channel_bound(),
             labels: row.labels.clone(),
@@ -521,7 +524,7 @@ impl Exchange<'_> {
             },
             findings: appraisal.findings().to_vec(),
             warnings: appraisal.warnings().to_vec(),
-            not_checked: verified.not_checked().to_vec(),
+            not_checked: gaps(verified, appraisal),
             profile: Some((profile.id.clone(), profile.serial, profile.sha256)),
             policy_sha256: Some(*appraisal.policy_sha256()),
             quoted_at: Some(appraisal.quoted_at()),
@@ -689,6 +692,17 @@ fn keep(media_type: MediaType, changed: bool) -> Keep {
         MediaType::TpmQuote | MediaType::TpmCertify | MediaType::TpmPcrs if changed => Keep::Full,
         _ => Keep::Routine,
     }
+}
+
+/// What neither the exchange nor the appraisal could look at, each once.
+fn gaps(verified: &Verified, appraisal: &Appraisal) -> Vec<String> {
+    let mut gaps = verified.not_checked().to_vec();
+    for gap in appraisal.not_checked() {
+        if !gaps.contains(gap) {
+            gaps.push(gap.clone());
+        }
+    }
+    gaps
 }
 
 fn reason(appraisal: &Appraisal) -> Reason {

@@ -364,7 +364,9 @@ impl NodesSyntax {
             Some(path) => (folder.join(path), text(&folder.join(path))?),
             None => (PathBuf::from("(built in)"), String::new()),
         };
-        let policy = Policy::parse(&policy_text)
+        let base = policy_path.parent().unwrap_or(folder).to_path_buf();
+        let list = |path: &Path| text(&base.join(path)).map_err(|error| error.to_string());
+        let policy = Policy::parse_with(&policy_text, list)
             .map_err(|fault| ConfigError::Policy { path: policy_path, fault })?;
         if self.admit.is_empty() {
             let expected = "one or more of hash, operator, root";

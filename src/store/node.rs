@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use assay_evidence::binding::Face;
 use assay_evidence::time::Time;
+use assay_tpm::endorsement::Device;
 use assay_tpm::endorsement::TpmClass;
 use serde::Deserialize;
 use serde::Serialize;
@@ -66,6 +67,29 @@ pub struct Replaced {
     pub since: Time,
 }
 
+/// The maker's words in an EK certificate, as they were verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TpmDevice {
+    /// The vendor id, such as `id:49465800`.
+    pub manufacturer: String,
+    pub model: String,
+    pub version: String,
+}
+
+impl From<&Device> for TpmDevice {
+    fn from(device: &Device) -> Self {
+        let Device { manufacturer, model, version } = device.clone();
+        Self { manufacturer, model, version }
+    }
+}
+
+impl From<&TpmDevice> for Device {
+    fn from(device: &TpmDevice) -> Self {
+        let TpmDevice { manufacturer, model, version } = device.clone();
+        Self { manufacturer, model, version }
+    }
+}
+
 /// All that is stored about a node. Make one by [`NodeRow::new`], change one that was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRow {
@@ -88,6 +112,9 @@ pub struct NodeRow {
     #[serde(with = "hexadecimal::option", default)]
     pub ek_root: Option<[u8; 32]>,
     pub class: Option<TpmClass>,
+    /// What the verified EK certificate says of the TPM; nothing before the first attestation.
+    #[serde(default)]
+    pub device: Option<TpmDevice>,
     /// The class is an operator's word, not a root's.
     #[serde(default)]
     pub class_asserted: bool,
@@ -168,6 +195,7 @@ impl NodeRow {
             ek_certs: Vec::new(),
             ek_root: None,
             class: None,
+            device: None,
             class_asserted: false,
             ak_name: None,
             ak_public: None,

@@ -543,6 +543,11 @@ async fn every_member_of_a_node_is_kept() {
         ek_certs: vec![vec![0x30, 0]],
         ek_root: Some([7; 32]),
         class: Some(assay_tpm::endorsement::TpmClass::Software),
+        device: Some(TpmDevice {
+            manufacturer: "id:00001014".to_owned(),
+            model: "swtpm".to_owned(),
+            version: "id:20191023".to_owned(),
+        }),
         ak_name: Some(vec![0, 11]),
         ak_public: Some(vec![1]),
         owner: "ops".to_owned(),
