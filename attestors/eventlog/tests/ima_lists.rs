@@ -421,6 +421,7 @@ fn rounds_follow_each_other_by_a_state_below_1_kib() {
     assert_eq!(state.watched(b"/a").unwrap().digest(), None);
     assert_eq!(state.watched(b"/c"), None);
 
+    assert_eq!(state.files(), 11);
     // An empty tail: the registers stand where they stood.
     let found = feed(Replay::new(&state, &whole).unwrap(), &[], 1).unwrap();
     assert_eq!((found.within(), found.state()), (0, &state));
@@ -449,6 +450,27 @@ fn a_tail_that_does_not_go_on_where_the_state_ends_is_refused() {
     // A file that is watched only from now on could have been measured before.
     let error = Replay::new(&state, &whole).unwrap().watching(b"/usr/bin/agent").unwrap_err();
     assert!(matches!(error, Error::NotWatched { .. }));
+}
+
+#[test]
+fn an_agent_sends_whole_entries_from_where_the_state_ends() {
+    let items = kernel_list::every_template();
+    let count = items.len() as u64;
+    for (list, part) in [
+        (kernel_list::binary(&items), kernel_list::binary as fn(&[Item]) -> Vec<u8>),
+        (kernel_list::text(&items), kernel_list::text),
+    ] {
+        for from in 0..=items.len() {
+            for limit in [0, 1, 5, items.len(), usize::MAX] {
+                let end = from.saturating_add(limit).min(items.len());
+                let sent = ima::reader::tail(&list, from as u64, limit as u64).unwrap().unwrap();
+                assert!(sent == part(&items[from..end]), "{from} {limit}");
+            }
+        }
+        assert_eq!(ima::reader::tail(&list, count + 1, 1), Ok(None));
+        assert!(ima::reader::tail(&list[2..], count, 1).is_err());
+    }
+    assert_eq!(ima::reader::tail(&[], 0, 1), Ok(Some(&[][..])));
 }
 
 #[test]
@@ -646,7 +668,7 @@ fn inspection_reports_and_does_not_decide() {
     for bank in [HashAlgorithm::Sha256, HashAlgorithm::Sha384] {
         assert_eq!(found.registers.value(bank, 10), given.value(bank, 10));
     }
-    assert_eq!(found.templates.len(), 9);
+    assert_eq!((found.templates.len(), found.files), (9, 11));
     let json = serde_json::to_value(&found).unwrap();
     assert_eq!(json["boot_aggregate"]["rule"], "pcr-0-9");
     assert_eq!(json["registers"]["sha256"]["10"].as_str().unwrap().len(), 64);

@@ -25,6 +25,12 @@ pub struct Entry<'a> {
     pub(super) data: Data<'a>,
     order: ByteOrder,
     violation: bool,
+    said: Said<'a>,
+}
+
+/// What an entry is matched by.
+#[derive(Clone, Copy, Debug)]
+struct Said<'a> {
     digest: Option<FileDigest<'a>>,
     name: &'a [u8],
 }
@@ -93,78 +99,32 @@ impl<'a> Entry<'a> {
         index: u64,
     ) -> Result<Entry<'a>, Fault> {
         let template = Template::parse(record.template)?;
-        let mut entry = Entry {
+        let violation = record.column.iter().all(|byte| *byte == 0);
+        let mut said = Said { digest: None, name: &[] };
+        match record.data {
+            Data::Ima { digest, name } => {
+                said.take(Field::Digest, digest, violation).ok_or(Fault::Field(Field::Digest))?;
+                said.take(Field::Name, name, violation).ok_or(Fault::Field(Field::Name))?;
+            }
+            Data::Sized(bytes) => {
+                let mut reader = Reader::new(bytes);
+                for field in template.fields() {
+                    let bytes = sized(&mut reader, order)?;
+                    said.take(field, bytes, violation).ok_or(Fault::Field(field))?;
+                }
+                reader.finish()?;
+            }
+        }
+        Ok(Entry {
             index,
             register: record.register,
             untrusted_column: record.column,
             template,
             data: record.data,
             order,
-            violation: record.column.iter().all(|byte| *byte == 0),
-            digest: None,
-            name: &[],
-        };
-        match record.data {
-            Data::Ima { digest, name } => {
-                entry.digest = Some(bare_digest(digest).ok_or(Fault::Field(Field::Digest))?);
-                entry.name = plain_name(name).ok_or(Fault::Field(Field::Name))?;
-            }
-            Data::Sized(bytes) => {
-                let mut reader = Reader::new(bytes);
-                for field in template.fields() {
-                    let bytes = sized(&mut reader, order)?;
-                    entry.take(field, bytes).ok_or(Fault::Field(field))?;
-                }
-                reader.finish()?;
-            }
-        }
-        Ok(entry)
-    }
-
-    /// Keeps what an entry is matched by; nothing if the field cannot be what it should be.
-    fn take(&mut self, field: Field, bytes: &'a [u8]) -> Option<()> {
-        match field {
-            Field::Digest => self.digest = Some(bare_digest(bytes)?),
-            Field::DigestNg => self.digest = Some(self.named_digest(bytes, false)?),
-            Field::DigestNgV2 => self.digest = Some(self.named_digest(bytes, true)?),
-            Field::Name => self.name = plain_name(bytes)?,
-            Field::NameNg => self.name = terminated(bytes)?,
-            Field::AppendedDigest if !bytes.is_empty() => {
-                self.named_digest(bytes, false)?;
-            }
-            Field::XattrNames if !bytes.is_empty() => {
-                terminated(bytes)?;
-            }
-            Field::XattrLengths if !bytes.len().is_multiple_of(4) => return None,
-            Field::Uid | Field::Gid if !matches!(bytes.len(), 0 | 4) => return None,
-            Field::Mode if !matches!(bytes.len(), 0 | 2) => return None,
-            _ => {}
-        }
-        Some(())
-    }
-
-    /// `algorithm:` or `type:algorithm:`, a NUL, the digest. A violation holds zeros instead of a
-    /// digest, in older kernels always twenty of them.
-    fn named_digest(&self, bytes: &'a [u8], typed: bool) -> Option<FileDigest<'a>> {
-        let end = bytes.iter().position(|byte| *byte == 0)?;
-        let (name, rest) = bytes.split_at_checked(end)?;
-        let digest = rest.get(1..)?;
-        let name = name.strip_suffix(b":")?;
-        let (of, algorithm) = match typed {
-            false => (DigestOf::Content, name),
-            true => match name.strip_prefix(b"verity:") {
-                Some(algorithm) => (DigestOf::Verity, algorithm),
-                None => (DigestOf::Content, name.strip_prefix(b"ima:")?),
-            },
-        };
-        let sane = algorithm.len() <= MAX_ALGORITHM
-            && algorithm.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b))
-            && (1..=HashAlgorithm::Sha512.size()).contains(&digest.len());
-        let algorithm = std::str::from_utf8(algorithm).ok().filter(|_| sane)?;
-        let found = FileDigest { of, algorithm, bytes: digest };
-        let sized = self.violation
-            || found.hash_algorithm().is_none_or(|algorithm| algorithm.size() == digest.len());
-        sized.then_some(found)
+            violation,
+            said,
+        })
     }
 
     pub fn index(&self) -> u64 {
@@ -223,13 +183,13 @@ impl<'a> Entry<'a> {
 
     pub fn kind(&self) -> Kind<'a> {
         if self.violation {
-            return Kind::Violation { claimed_path: self.name };
+            return Kind::Violation { claimed_path: self.said.name };
         }
-        let Some(digest) = self.digest else { return Kind::Anonymous };
+        let Some(digest) = self.said.digest else { return Kind::Anonymous };
         if let Some(buffer) = self.buffer() {
-            return Kind::Buffer { name: self.name, digest, buffer };
+            return Kind::Buffer { name: self.said.name, digest, buffer };
         }
-        match self.name {
+        match self.said.name {
             b"" => Kind::Anonymous,
             BOOT_AGGREGATE => Kind::BootAggregate(digest),
             path => Kind::File(File { digest, path, signature: self.signature() }),
@@ -273,6 +233,61 @@ impl FileDigest<'_> {
     }
 }
 
+impl<'a> Said<'a> {
+    /// Keeps what an entry is matched by; nothing if the field cannot be what it should be.
+    #[inline]
+    fn take(&mut self, field: Field, bytes: &'a [u8], violation: bool) -> Option<()> {
+        match field {
+            Field::Digest => self.digest = Some(bare_digest(bytes)?),
+            Field::DigestNg => self.digest = Some(named_digest(bytes, false, violation)?),
+            Field::DigestNgV2 => self.digest = Some(named_digest(bytes, true, violation)?),
+            Field::Name => self.name = plain_name(bytes)?,
+            Field::NameNg => self.name = terminated(bytes)?,
+            Field::AppendedDigest if !bytes.is_empty() => {
+                named_digest(bytes, false, violation)?;
+            }
+            Field::XattrNames if !bytes.is_empty() => {
+                terminated(bytes)?;
+            }
+            Field::XattrLengths if !bytes.len().is_multiple_of(4) => return None,
+            Field::Uid | Field::Gid if !matches!(bytes.len(), 0 | 4) => return None,
+            Field::Mode if !matches!(bytes.len(), 0 | 2) => return None,
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+/// `algorithm:` or `type:algorithm:`, a NUL, the digest. A violation holds zeros instead of a
+/// digest, in older kernels always twenty of them.
+fn named_digest(bytes: &[u8], typed: bool, violation: bool) -> Option<FileDigest<'_>> {
+    // By far the most usual, told at once.
+    if let Some(digest) = bytes.strip_prefix(b"sha256:\0").filter(|digest| digest.len() == 32) {
+        let found = FileDigest { of: DigestOf::Content, algorithm: "sha256", bytes: digest };
+        return (!typed).then_some(found);
+    }
+    let end = bytes.iter().position(|byte| *byte == 0)?;
+    let (name, rest) = bytes.split_at_checked(end)?;
+    let digest = rest.get(1..)?;
+    let name = name.strip_suffix(b":")?;
+    let (of, algorithm) = match typed {
+        false => (DigestOf::Content, name),
+        true => match name.strip_prefix(b"verity:") {
+            Some(algorithm) => (DigestOf::Verity, algorithm),
+            None => (DigestOf::Content, name.strip_prefix(b"ima:")?),
+        },
+    };
+    let sane = algorithm.len() <= MAX_ALGORITHM
+        && algorithm.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b))
+        && (1..=HashAlgorithm::Sha512.size()).contains(&digest.len());
+    let algorithm = std::str::from_utf8(algorithm).ok().filter(|_| sane)?;
+    let found = FileDigest { of, algorithm, bytes: digest };
+    let sized = violation
+        || found.hash_algorithm().is_none_or(|algorithm| algorithm.size() == digest.len());
+    sized.then_some(found)
+}
+
+#[inline]
 fn sized<'a>(reader: &mut Reader<'a>, order: ByteOrder) -> Result<&'a [u8], Fault> {
     let length = order.length(reader.array()?);
     Ok(reader.take(length)?)

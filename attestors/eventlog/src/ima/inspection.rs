@@ -21,6 +21,8 @@ use crate::ima::state::State;
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
     pub entries: u64,
+    /// Of them, those of files: none means that IMA is on and measures nothing.
+    pub files: u64,
     pub violations: u64,
     /// The first of them; their paths are bound by nothing.
     pub claimed_violations: Vec<Violation>,
@@ -86,6 +88,7 @@ impl Inspection {
         };
         Ok(Inspection {
             entries: count,
+            files: whole.state().files(),
             violations: whole.state().violations(),
             claimed_violations: whole.told().violations().to_vec(),
             templates,

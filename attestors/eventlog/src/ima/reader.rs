@@ -33,9 +33,9 @@ enum Format {
 
 /// The entries that end in one piece.
 #[derive(Debug)]
-pub struct Entries<'a> {
-    reader: &'a mut Reader,
-    chunk: &'a [u8],
+pub struct Entries<'r, 'c> {
+    reader: &'r mut Reader,
+    chunk: &'c [u8],
 }
 
 impl Reader {
@@ -45,7 +45,7 @@ impl Reader {
 
     /// Goes on with the next piece. The pieces of a list come in order and without gaps; of one
     /// piece all entries have to be taken before the next is given.
-    pub fn entries<'a>(&'a mut self, chunk: &'a [u8]) -> Entries<'a> {
+    pub fn entries<'r, 'c>(&'r mut self, chunk: &'c [u8]) -> Entries<'r, 'c> {
         Entries { reader: self, chunk }
     }
 
@@ -96,7 +96,28 @@ impl Reader {
     }
 }
 
-impl<'a> Entries<'a> {
+/// What an agent sends of a whole list: at most so many entries, beginning with the one at `from`.
+/// Nothing if the list is shorter than that, as it is after another boot.
+pub fn tail(list: &[u8], from: u64, limit: u64) -> Result<Option<&[u8]>, Error> {
+    let mut reader = Reader::new();
+    let mut entries = reader.entries(list);
+    let mut rest = list;
+    let mut skipped = 0;
+    while skipped < from {
+        if entries.next()?.is_none() {
+            return Ok(None);
+        }
+        rest = entries.chunk;
+        skipped = skipped.saturating_add(1);
+    }
+    let mut taken = 0;
+    while taken < limit && entries.next()?.is_some() {
+        taken = taken.saturating_add(1);
+    }
+    Ok(rest.get(..rest.len().saturating_sub(entries.chunk.len())))
+}
+
+impl Entries<'_, '_> {
     /// The next entry that ends in this piece.
     #[inline]
     #[allow(clippy::should_implement_trait)] // lends: an iterator's items could not borrow from it

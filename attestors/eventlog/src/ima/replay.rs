@@ -323,6 +323,7 @@ impl<'a> Replay<'a> {
             }
             Kind::Buffer { name, .. } if KEXEC.contains(&name) => boots.kexec = true,
             Kind::File(file) => {
+                self.state.files = self.state.files.saturating_add(1);
                 if let Some(path) = self.watched.iter().find(|path| **path == file.path) {
                     let path = state::short_hash(path);
                     let found = file.digest.digest();

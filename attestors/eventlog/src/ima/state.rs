@@ -24,6 +24,8 @@ use crate::ima::error::Error;
 pub struct State {
     pub(super) reset_count: u32,
     pub(super) entries: u64,
+    /// Of them, those of files.
+    pub(super) files: u64,
     pub(super) violations: u64,
     pub(super) boots: Boots,
     pub(super) banks: Vec<Bank>,
@@ -78,6 +80,7 @@ impl State {
         State {
             reset_count,
             entries: 0,
+            files: 0,
             violations: 0,
             boots: Boots::default(),
             banks: Vec::new(),
@@ -99,10 +102,15 @@ impl State {
         self.violations
     }
 
-    /// An IMA that measured nothing but its own start: no policy, or one that leaves out the file
-    /// system everything runs from (an initramfs on tmpfs).
+    /// Entries of files, the coverage of the list.
+    pub fn files(&self) -> u64 {
+        self.files
+    }
+
+    /// An IMA that measured not one file: no policy, or one that leaves out the file system
+    /// everything runs from (an initramfs on tmpfs).
     pub fn is_blind(&self) -> bool {
-        self.entries <= 1
+        self.files == 0
     }
 
     /// Of the kernel that runs now.
@@ -148,6 +156,7 @@ impl State {
         let mut out = vec![VERSION];
         out.extend_from_slice(&self.reset_count.to_be_bytes());
         out.extend_from_slice(&self.entries.to_be_bytes());
+        out.extend_from_slice(&self.files.to_be_bytes());
         out.extend_from_slice(&self.violations.to_be_bytes());
         out.push(u8::from(self.boots.kexec));
         out.extend_from_slice(&self.boots.unexplained.to_be_bytes());
@@ -176,6 +185,7 @@ impl State {
         }
         let mut state = State::boot(reader.u32()?);
         state.entries = reader.u64()?;
+        state.files = reader.u64()?;
         state.violations = reader.u64()?;
         state.boots.kexec = match reader.u8()? {
             0 => false,
