@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod custody;
+mod device;
 mod evidence;
 mod host;
 mod house;
