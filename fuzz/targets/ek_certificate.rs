@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 
 use assay_evidence::Certificate;
 use assay_evidence::Time;
+use assay_evidence::chain::Expired;
+use assay_evidence::chain::Rules;
 use assay_tpm::Anchors;
 use assay_tpm::EkRoot;
 use assay_tpm::TpmClass;
@@ -21,6 +23,13 @@ static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| {
     let roots = read(root).into_iter().map(|certificate| EkRoot { certificate, class });
     Anchors::new(roots.collect(), read(issuer))
 });
+static ZOO: LazyLock<Anchors> = LazyLock::new(|| {
+    let root = include_bytes!("../../attestors/tpm/vectors/zoo/root.der");
+    let issuer = include_bytes!("../../attestors/tpm/vectors/zoo/issuer.der");
+    let read = |der: &[u8]| Certificate::parse(der).expect("a vector");
+    let root = EkRoot { certificate: read(root), class: TpmClass::Discrete };
+    Anchors::new(vec![root], vec![read(issuer)])
+});
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = Certificate::parse_set(bytes);
@@ -33,6 +42,11 @@ fuzz_target!(|bytes: &[u8]| {
         let anchors = Anchors::new(vec![root], vec![certificate.clone()]);
         let now = certificate.not_before();
         let _ = endorsement::verify_certificate(certificate, vec![], &anchors, now);
+    }
+    let rules = Rules { expired: Expired::Warn, ..Rules::at(Time::from_unix_s(1_780_272_000)) };
+    if let Err(faults) = endorsement::verify_file(&rules, bytes, None, &[], &ZOO) {
+        assert!(!faults.is_empty(), "a refusal says why");
+        let _ = faults.iter().map(|fault| fault.finding()).count();
     }
     let none: [&[u8]; 0] = [];
     let now = Time::from_unix_s(1_800_000_000);
