@@ -7,10 +7,12 @@
 mod corpus_certificates;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use assay_evidence::Certificate;
 use assay_evidence::Reason;
 use assay_evidence::Time;
+use assay_evidence::certificate::Strength;
 use assay_evidence::chain;
 use assay_evidence::chain::Expired;
 use assay_evidence::chain::Rules;
@@ -25,34 +27,117 @@ use corpus_certificates::corpus;
 use corpus_certificates::issuers;
 use corpus_certificates::read;
 
+/// What a case of the corpus says of itself.
+fn table(folder: &Path) -> toml::Table {
+    String::from_utf8(read(folder.join("case.toml"))).unwrap().parse().unwrap()
+}
+
+fn text<'a>(table: &'a toml::Table, key: &str) -> &'a str {
+    table.get(key).and_then(toml::Value::as_str).unwrap_or_default()
+}
+
 #[test]
-fn every_vendor_ca_certificate_is_read_and_the_pack_signs_itself() {
+fn every_case_of_the_corpus_gets_its_verdict() {
+    let Some(folder) = corpus() else { return };
+    let mut cases: Vec<_> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    cases.sort();
+    let (mut right, mut left_out) = (0, Vec::new());
+    for path in &cases {
+        let case = table(path);
+        let (name, format) = (text(&case, "id"), text(&case, "format"));
+        let found = match format {
+            "ek-cert" => {
+                let rules = Rules::at(at(text(&case, "verify_at")));
+                let anchors = corpus_certificates::anchors(name);
+                endorsement::verify_file(&rules, &read(path.join("ek.der")), None, &[], &anchors)
+                    .map(|_| ())
+                    .map_err(|faults| faults[0].reason().to_string())
+            }
+            "ak-cert" => {
+                let leaf = Certificate::parse(&read(path.join("ak.der"))).unwrap();
+                let issuers = issuers(name);
+                let root = std::slice::from_ref(issuers.last().unwrap());
+                ak_certificate::verify(&leaf, &issuers, root, at(text(&case, "verify_at")))
+                    .map(|_| ())
+                    .map_err(|fault| fault.reason().to_string())
+            }
+            "ca" | "ca-set" => Ok(assert!(!certificates(path).is_empty(), "{name}")),
+            _ => {
+                left_out.push(name.to_owned());
+                continue;
+            }
+        };
+        let expected = match text(&case, "verdict") {
+            "genuine" => Ok(()),
+            _ => Err(text(&case, "reason").to_owned()),
+        };
+        assert_eq!(found, expected, "{name}");
+        right += 1;
+    }
+    println!("ek-certs: {right} of {} cases, left out by name: {left_out:?}", cases.len());
+    assert_eq!(right + left_out.len(), cases.len());
+    assert_eq!(left_out, ["platform-intel-nuc"], "an attribute certificate is of no key");
+}
+
+#[test]
+fn every_vendor_authority_is_signed_by_the_one_that_the_corpus_names() {
+    let Some(folder) = corpus() else { return };
+    let sets = ["vendor-roots", "vendor-intermediates"].map(|set| folder.join(set));
+    let all: BTreeMap<String, Certificate> = sets
+        .iter()
+        .flat_map(|set| certificates(set))
+        .map(|certificate| (hex::encode(certificate.sha256()), certificate))
+        .collect();
+    let (mut signed, mut sha1, mut nobody) = (0, 0, Vec::new());
+    for set in &sets {
+        let case = table(set);
+        for claim in case["claims"]["certs"].as_array().unwrap() {
+            let claim = claim.as_table().unwrap();
+            let certificate = &all[text(claim, "sha256")];
+            let Some(issuer) = all.get(text(claim, "issuer_sha256")) else {
+                nobody.push(text(claim, "subject").to_owned());
+                continue;
+            };
+            let key = issuer.public_key().unwrap();
+            match certificate.verify_signature_also_sha1(key).unwrap() {
+                Strength::Sound => assert_eq!(certificate.verify_signature(key), Ok(())),
+                Strength::Sha1 => {
+                    sha1 += 1;
+                    assert!(certificate.verify_signature(key).is_err());
+                }
+            }
+            // No other key of the pack but a copy of the same one signed it.
+            let others = all.values().filter(|other| other.public_key() != Ok(key));
+            let by_another = others
+                .filter_map(|other| other.public_key().ok())
+                .find(|other| certificate.verify_signature_also_sha1(other).is_ok());
+            assert_eq!(by_another, None);
+            signed += 1;
+        }
+    }
+    println!("vendors: {signed} of {} signatures hold, {sha1} over SHA-1", all.len());
+    println!("issuer not in the corpus: {nobody:#?}");
+    assert_eq!(signed + nobody.len(), all.len());
+}
+
+#[test]
+fn every_vendor_ca_certificate_is_read_and_leads_to_a_root() {
     let Some(folder) = corpus() else { return };
     let roots = certificates(&folder.join("vendor-roots"));
     let intermediates = certificates(&folder.join("vendor-intermediates"));
     assert_eq!((roots.len(), intermediates.len()), (26, 75));
-    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut alone = Vec::new();
+    let mut lengths: BTreeMap<usize, usize> = BTreeMap::new();
     for leaf in &intermediates {
         // On its first day, when those above it were valid too.
-        match chain::verify(leaf, &intermediates, &roots, leaf.not_before()) {
-            Ok(path) if path.weak_signature() => {
-                *kinds.entry("with a SHA-1 signature").or_default() += 1
-            }
-            Ok(_) => *kinds.entry("without a warning").or_default() += 1,
-            Err(fault) => alone.push(format!("{:?}: {fault}", leaf.subject_common_name())),
-        }
+        let path = chain::verify(leaf, &intermediates, &roots, leaf.not_before());
+        let path = path.unwrap_or_else(|fault| panic!("{:?}: {fault}", leaf.subject_common_name()));
+        *lengths.entry(path.certificates().len()).or_default() += 1;
     }
-    println!("vendor intermediates: {kinds:?}; issuer not in the corpus: {alone:#?}");
-    assert!(alone.is_empty(), "{alone:#?}");
-    let self_signed = |root: &&Certificate| {
-        let key = root.public_key().unwrap();
-        root.verify_signature_also_sha1(key).is_ok()
-    };
-    let others: Vec<_> = roots.iter().filter(|root| !self_signed(root)).collect();
-    let names: Vec<_> = others.iter().filter_map(|root| root.subject_common_name()).collect();
-    println!("roots that did not sign themselves: {names:?}");
-    assert_eq!(others.len(), 3, "AMD's Pluton factory and two of STM below GlobalSign's");
+    println!("vendor intermediates: 75 of 75 lead to a root, by length of the path {lengths:?}");
+    let all = roots.iter().chain(&intermediates);
+    let faults: Vec<_> = all.filter_map(Certificate::key_fault).collect();
+    assert_eq!(faults, [], "keys of real vendors");
 }
 
 /// Name, time, expected manufacturer.
