@@ -21,6 +21,10 @@ use assay_eventlog::ima::boot_aggregate;
 use assay_eventlog::ima::boot_aggregate::BootAggregate;
 use assay_eventlog::ima::boot_aggregate::Rule;
 use assay_eventlog::ima::entry::DigestOf;
+use assay_eventlog::ima::proof;
+use assay_eventlog::ima::proof::Gap;
+use assay_eventlog::ima::proof::PolicyExpected;
+use assay_eventlog::ima::proof::PolicyProof;
 use assay_eventlog::ima::replay::Columns;
 use assay_eventlog::ima::state::Mode;
 use assay_eventlog::ima::template::Field;
@@ -499,6 +503,59 @@ fn a_watched_file_that_changes_is_told() {
     let watched = state.watched(b"/agent").unwrap();
     assert_eq!(watched.changes(), 2);
     assert_eq!(watched.digest().unwrap().as_bytes(), crypto::sha256(b"2"));
+}
+
+#[test]
+fn a_policy_is_proven_by_words_and_by_the_file_that_was_loaded_or_not() {
+    let registers = kernel_list::boot_registers(&[SHA256]);
+    let boot = || Item::boot_aggregate(&registers, SHA256.0, 9);
+    let path = std::str::from_utf8(proof::POLICY_PATH).unwrap();
+    let policy = |content: &[u8]| Item::ng(path, content);
+    // By an algorithm that no bank has: read all the same.
+    let hidden = || {
+        Item::new(
+            "ima-ng",
+            &[("d-ng", kernel_list::ng("sha224", &[1; 28])), ("n-ng", kernel_list::name(path))],
+        )
+    };
+    let good = [Digest::new(SHA256.0, &crypto::sha256(b"good")).unwrap()];
+    let ask = |line: Option<&str>, files: &[Digest], items: &[Item], watch: bool| {
+        let quoted = kernel_list::quoted(items, &[SHA256]);
+        let replay = Replay::new(&State::boot(1), &quoted).unwrap();
+        let replay = if watch { replay.watching(proof::POLICY_PATH).unwrap() } else { replay };
+        let list = kernel_list::binary(items);
+        let state = feed(replay, &list, list.len()).unwrap().into_state();
+        let expected = PolicyExpected { built_in: &["tcb"], path: proof::POLICY_PATH, files };
+        proof::policy(line, &state, &expected)
+    };
+    let other = || Item::ng("/init", b"init");
+    const BOTH: &str = "ima_policy=tcb|secure_boot";
+    let line = Some(BOTH);
+    let proven = |file: Option<Digest>, text_refused: bool| PolicyProof::Proven {
+        built_in: proof::built_in_policies(if text_refused { BOTH } else { "ima_policy=tcb" }),
+        file,
+        text_refused,
+    };
+    assert_eq!(ask(line, &[], &[boot(), other()], true), proven(None, true));
+    assert_eq!(ask(Some("ima_policy=tcb"), &[], &[boot(), other()], true), proven(None, false));
+    let loaded = [boot(), policy(b"good"), other(), policy(b"good")];
+    assert_eq!(ask(line, &good, &loaded, true), proven(Some(good[0]), true));
+    let bad = Digest::new(SHA256.0, &crypto::sha256(b"bad")).unwrap();
+    for (gap, found) in [
+        (Gap::NoCommandLine, ask(None, &[], &[boot(), other()], true)),
+        (Gap::WordMissing("tcb".into()), ask(Some("quiet"), &[], &[boot(), other()], true)),
+        (Gap::WordMissing("tcb".into()), ask(Some("-- ima_policy=tcb"), &[], &[boot()], true)),
+        (Gap::Blind, ask(line, &[], &[boot(), Item::buffer("kernel_version", b"6")], true)),
+        (Gap::NotWatched, ask(line, &[], &[boot(), other()], false)),
+        (Gap::FileMissing, ask(line, &good, &[boot(), other()], true)),
+        (Gap::FileUnknown(Some(good[0])), ask(line, &[], &loaded, true)),
+        (Gap::FileUnknown(Some(bad)), ask(line, &good, &[boot(), policy(b"bad")], true)),
+        (Gap::FileUnknown(None), ask(line, &[], &[boot(), hidden()], true)),
+        (Gap::FileReplaced, ask(line, &good, &[boot(), policy(b"bad"), policy(b"good")], true)),
+        (Gap::FileReplaced, ask(line, &good, &[boot(), policy(b"good"), hidden()], true)),
+    ] {
+        assert_eq!(found, PolicyProof::NotProven(gap));
+    }
 }
 
 #[test]

@@ -9,7 +9,12 @@ mod kernel_list;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use assay_eventlog::ima::Inspection;
+use assay_eventlog::ima::Covered;
+use assay_eventlog::ima::Error;
+use assay_eventlog::ima::Reader;
+use assay_eventlog::ima::Replay;
+use assay_eventlog::ima::State;
+use assay_eventlog::ima::state::Mode;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::Reason;
 use assay_evidence::Registers;
@@ -65,11 +70,19 @@ fn every() -> Vec<Item> {
 
 /// The number of entries covered, and of warnings; or why not.
 fn outcome(bytes: &[u8], quoted: &Registers) -> Result<(u64, usize), Reason> {
-    let found = Inspection::of(bytes, Some(quoted)).map_err(|error| error.reason())?;
-    match (found.refusal, found.covered) {
-        (None, Some(covered)) => Ok((covered, found.warnings.len())),
-        (refusal, _) => Err(refusal.unwrap().reason()),
-    }
+    let replayed = || -> Result<Covered, Error> {
+        let replay = Replay::new(&State::boot(1), quoted)?;
+        let mut replay = replay.declaring(HashAlgorithm::Sha256, Mode::Hashed);
+        let mut reader = Reader::new();
+        let mut entries = reader.entries(bytes);
+        while let Some(entry) = entries.next()? {
+            replay.advance(&entry)?;
+        }
+        reader.finish()?;
+        replay.finish()
+    };
+    let covered = replayed().map_err(|error| error.reason())?;
+    Ok((covered.within(), covered.warnings().len()))
 }
 
 #[test]

@@ -53,7 +53,8 @@ pub enum Gap {
     WordMissing(String),
     NotWatched,
     FileMissing,
-    FileUnknown(Digest),
+    /// Without a digest where its algorithm is not known here.
+    FileUnknown(Option<Digest>),
     FileReplaced,
     /// The list holds nothing but its own beginning.
     Blind,
@@ -89,11 +90,11 @@ fn policy_gap(
         return Err(Gap::Blind);
     }
     let watched = state.watched(expected.path).ok_or(Gap::NotWatched)?;
-    match (watched.digest(), watched.changes()) {
-        (None, 0) if expected.files.is_empty() => Ok((words, None)),
-        (None, 0) => Err(Gap::FileMissing),
-        (Some(digest), 1) if expected.files.contains(digest) => Ok((words, Some(*digest))),
-        (Some(digest), 1) => Err(Gap::FileUnknown(*digest)),
+    match (watched.changes(), watched.digest()) {
+        (0, _) if expected.files.is_empty() => Ok((words, None)),
+        (0, _) => Err(Gap::FileMissing),
+        (1, Some(digest)) if expected.files.contains(digest) => Ok((words, Some(*digest))),
+        (1, found) => Err(Gap::FileUnknown(found.copied())),
         _ => Err(Gap::FileReplaced),
     }
 }
@@ -134,7 +135,7 @@ pub enum AgentProof {
 pub enum Weakness {
     NotWatched,
     NoEntry,
-    OtherFile(Digest),
+    OtherFile(Option<Digest>),
     Replaced,
     UnknownFiles(u64),
     /// What a violation is of is bound by nothing: it could be the agent.
@@ -150,16 +151,20 @@ pub fn agent(
     unknown_files: u64,
     policy: &PolicyProof,
 ) -> AgentProof {
-    let weakness = match state.watched(path).map(|found| (found.digest(), found.changes())) {
+    let weakness = match state.watched(path).map(|found| (found.changes(), found.digest())) {
         None => Weakness::NotWatched,
-        Some((None, 0)) => Weakness::NoEntry,
-        Some((Some(digest), 1)) if !accepted.contains(digest) => Weakness::OtherFile(*digest),
-        Some((Some(digest), 1)) => match (unknown_files, state.violations(), policy) {
-            (0, 0, PolicyProof::Proven { .. }) => return AgentProof::Proven { digest: *digest },
-            (0, 0, PolicyProof::NotProven(gap)) => Weakness::PolicyNotProven(gap.clone()),
-            (0, violations, _) => Weakness::Violations(violations),
-            (unknown, _, _) => Weakness::UnknownFiles(unknown),
-        },
+        Some((0, _)) => Weakness::NoEntry,
+        Some((1, Some(digest))) if accepted.contains(digest) => {
+            match (unknown_files, state.violations(), policy) {
+                (0, 0, PolicyProof::Proven { .. }) => {
+                    return AgentProof::Proven { digest: *digest };
+                }
+                (0, 0, PolicyProof::NotProven(gap)) => Weakness::PolicyNotProven(gap.clone()),
+                (0, violations, _) => Weakness::Violations(violations),
+                (unknown, _, _) => Weakness::UnknownFiles(unknown),
+            }
+        }
+        Some((1, found)) => Weakness::OtherFile(found.copied()),
         Some(_) => Weakness::Replaced,
     };
     AgentProof::NegativeOnly(weakness)
@@ -179,7 +184,7 @@ impl fmt::Display for Weakness {
         match self {
             Weakness::NotWatched => f.write_str("the agent's file was not watched"),
             Weakness::NoEntry => f.write_str("no entry of the agent's file"),
-            Weakness::OtherFile(digest) => write!(f, "another agent was measured, {digest}"),
+            Weakness::OtherFile(found) => write!(f, "another agent was measured, {}", told(found)),
             Weakness::Replaced => f.write_str("the agent's file changed while the machine ran"),
             Weakness::UnknownFiles(count) => write!(f, "{count} entries that no set knows"),
             Weakness::Violations(count) => write!(f, "{count} violations"),
@@ -195,11 +200,15 @@ impl fmt::Display for Gap {
             Gap::WordMissing(word) => write!(f, "`ima_policy` does not name `{word}`"),
             Gap::NotWatched => f.write_str("the policy's file was not watched"),
             Gap::FileMissing => f.write_str("no policy file was measured"),
-            Gap::FileUnknown(digest) => write!(f, "an unknown policy file, {digest}"),
+            Gap::FileUnknown(found) => write!(f, "an unknown policy file, {}", told(found)),
             Gap::FileReplaced => f.write_str("more than one policy file was measured"),
             Gap::Blind => f.write_str("nothing was measured"),
         }
     }
+}
+
+fn told(found: &Option<Digest>) -> String {
+    found.map_or("by an unknown algorithm".into(), |digest| digest.to_string())
 }
 
 /// Demands signed policies, by path.

@@ -328,7 +328,9 @@ impl<'a> Replay<'a> {
                     let path = state::short_hash(path);
                     let found = file.digest.digest();
                     let kept = self.state.watched.iter_mut().find(|kept| kept.path == path);
-                    if let Some(kept) = kept.filter(|kept| kept.digest != found) {
+                    if let Some(kept) =
+                        kept.filter(|kept| kept.changes == 0 || kept.digest != found)
+                    {
                         kept.changes = kept.changes.saturating_add(1);
                         kept.digest = found;
                     }

@@ -251,12 +251,13 @@ impl Mode {
 }
 
 impl Watched {
-    /// What was measured there last; nothing if the list does not name the path.
+    /// What was measured there last; nothing if the list does not name the path, or only by a
+    /// digest that is not known here.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// How often another digest was measured there than before.
+    /// How often another digest was measured there than before; 0 if the list does not name it.
     pub fn changes(&self) -> u32 {
         self.changes
     }
