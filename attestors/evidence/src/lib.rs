@@ -11,6 +11,7 @@
 //! | [`key`] | public keys as values, and whether they are strong enough to mean anything |
 //! | [`crypto`] | the only file that names a crypto library |
 //! | [`certificate`], [`crl`], [`chain`] | X.509 as received, what was revoked, and the path to a pinned root |
+//! | [`remembered`] | a bounded memory of verified chains |
 //!
 //! It deliberately knows no attestor, judges nothing against reference values, and does no I/O.
 
@@ -26,6 +27,7 @@ pub mod nonce;
 mod pss;
 pub mod reader;
 pub mod reason;
+pub mod remembered;
 mod signed;
 pub mod time;
 

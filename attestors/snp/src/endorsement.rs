@@ -8,8 +8,6 @@
 //! Signatures hold for ever and are remembered ([`Anchors`]); dates and revocation are asked anew
 //! each time.
 
-use std::sync::Arc;
-
 use assay_evidence::Certificate;
 use assay_evidence::Curve;
 use assay_evidence::HashAlgorithm;
@@ -29,7 +27,6 @@ mod revocation;
 
 pub use anchors::Anchors;
 pub use anchors::Root;
-pub(crate) use anchors::input_hash;
 pub(crate) use revocation::Revocation;
 
 /// The certificate of a key that signs reports, as it says of itself.
@@ -390,9 +387,6 @@ fn der_value(tag: u8, value: &[u8]) -> Option<&[u8]> {
         _ => None,
     }
 }
-
-/// Shared by the chains of a cache.
-pub(crate) type SharedChain = Arc<Chain>;
 
 const IA5_STRING: u8 = 0x16;
 /// keyCertSign, RFC 5280 §4.2.1.3, bit 5.

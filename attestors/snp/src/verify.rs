@@ -17,13 +17,12 @@ use assay_evidence::Time;
 use assay_evidence::certificate::CertificateError;
 use assay_evidence::crypto;
 use assay_evidence::crypto::SignatureScheme;
+use assay_evidence::remembered::input_hash;
 
 use crate::claims::Claims;
 use crate::endorsement::Anchors;
 use crate::endorsement::Chain;
-use crate::endorsement::SharedChain;
 use crate::endorsement::Vek;
-use crate::endorsement::input_hash;
 use crate::error::Fault;
 use crate::error::Faults;
 use crate::error::Role;
@@ -140,9 +139,9 @@ fn endorse(
     evidence: &Evidence<'_>,
     kind: SigningKey,
     anchors: &Anchors,
-) -> Result<SharedChain, Unendorsed> {
+) -> Result<Arc<Chain>, Unendorsed> {
     let input = endorsement_input(evidence, kind);
-    if let Some(chain) = anchors.remembered(&input) {
+    if let Some(chain) = anchors.verified().recall(&input) {
         return Ok(chain);
     }
     let host = match evidence.host_certificates {
@@ -165,11 +164,7 @@ fn endorse(
     let vek = Vek::read(certificate)?;
     let known = anchors.authorities();
     match Chain::build(vek.clone(), &shown, known, anchors.roots(), evidence.crl) {
-        Ok(chain) => {
-            let chain = Arc::new(chain);
-            anchors.remember(input, &chain);
-            Ok(chain)
-        }
+        Ok(chain) => Ok(anchors.verified().keep(input, chain)),
         Err(faults) => Err(Unendorsed { faults, vek: Some(Box::new(vek)) }),
     }
 }

@@ -4,23 +4,18 @@
 //! that verdict, so that the next report of the same chip costs one signature. A hit and a miss
 //! give the same answer: only what holds for ever is remembered, and nothing that was refused.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use assay_evidence::Certificate;
-use assay_evidence::crypto;
+use assay_evidence::remembered::Remembered;
 
-use super::SharedChain;
+use super::Chain;
 
 pub struct Anchors {
     roots: Vec<Root>,
     /// ASK and ASVK of each product; no trust comes from them.
     authorities: Vec<Certificate>,
-    verified: Mutex<Verified>,
+    verified: Remembered<Chain>,
 }
 
 /// A key that certificates may lead to.
@@ -29,13 +24,6 @@ pub struct Root {
     pub(crate) certificate: Certificate,
     /// Added by the operator; whatever leads here is of no vendor.
     pub(crate) operator_supplied: bool,
-}
-
-/// The chains of the most recent signing keys.
-#[derive(Default)]
-struct Verified {
-    chains: HashMap<[u8; 32], SharedChain>,
-    order: VecDeque<[u8; 32]>,
 }
 
 impl Anchors {
@@ -48,7 +36,7 @@ impl Anchors {
                 .map(|certificate| Root { certificate, operator_supplied: false })
                 .collect(),
             authorities: AUTHORITIES.iter().filter_map(|der| parse(der)).collect(),
-            verified: Mutex::default(),
+            verified: Remembered::new(MAX_REMEMBERED),
         }
     }
 
@@ -58,7 +46,7 @@ impl Anchors {
         let extra =
             extra.into_iter().map(|certificate| Root { certificate, operator_supplied: true });
         self.roots.extend(extra);
-        self.verified = Mutex::default();
+        self.verified = Remembered::new(MAX_REMEMBERED);
         self
     }
 
@@ -70,26 +58,13 @@ impl Anchors {
         &self.authorities
     }
 
-    pub(crate) fn remembered(&self, input: &[u8; 32]) -> Option<SharedChain> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner).chains.get(input).cloned()
-    }
-
-    pub(crate) fn remember(&self, input: [u8; 32], chain: &SharedChain) {
-        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if verified.chains.insert(input, Arc::clone(chain)).is_some() {
-            return;
-        }
-        verified.order.push_back(input);
-        if verified.order.len() > MAX_REMEMBERED
-            && let Some(oldest) = verified.order.pop_front()
-        {
-            verified.chains.remove(&oldest);
-        }
+    pub(crate) fn verified(&self) -> &Remembered<Chain> {
+        &self.verified
     }
 
     /// How many chains are remembered; never more than 1024.
     pub fn remembered_chains(&self) -> usize {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner).chains.len()
+        self.verified.len()
     }
 }
 
@@ -103,16 +78,6 @@ impl fmt::Debug for Anchors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Anchors").field("roots", &self.roots).finish_non_exhaustive()
     }
-}
-
-/// One hash over byte strings of any number and length, each told from the next.
-pub(crate) fn input_hash(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hash = crypto::Sha256::new();
-    for part in parts {
-        hash.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hash.update(part);
-    }
-    hash.finish()
 }
 
 /// A promise of docs/reference/limits.md: about 16 KiB each.
@@ -158,11 +123,5 @@ mod tests {
             count += 1;
         }
         assert_eq!(count, 9);
-    }
-
-    #[test]
-    fn parts_are_told_from_each_other() {
-        assert_ne!(input_hash(&[b"ab", b"c"]), input_hash(&[b"a", b"bc"]));
-        assert_ne!(input_hash(&[b"a"]), input_hash(&[b"a", b""]));
     }
 }

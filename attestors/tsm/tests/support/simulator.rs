@@ -21,10 +21,12 @@ pub struct Platform {
     pub provider: &'static str,
     pub privilege_floor: Option<u8>,
     /// Report data and privilege level → report and auxiliary blob.
-    pub answer: Box<dyn FnMut(&[u8], &str) -> (Vec<u8>, Vec<u8>) + Send>,
+    pub answer: Box<Answer>,
     /// How many times somebody else's write is counted beside the client's.
     pub interfere: usize,
 }
+
+pub type Answer = dyn FnMut(&[u8], &str) -> (Vec<u8>, Vec<u8>) + Send;
 
 pub struct Simulator {
     folder: tempfile::TempDir,
