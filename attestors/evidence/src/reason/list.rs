@@ -632,6 +632,46 @@ reasons! {
         cause "another machine, or one that was set up anew"
         remedy "add its PIID to the policy if the machine is yours";
 
+    // --- nitro --------------------------------------------------------------------------------
+    NotADocument "not-a-document"
+        means "The bytes are not an attestation document"
+        cause "another file, a tagged or wrapped document, or text"
+        remedy "pass the bytes as the security module gave them";
+    DocumentMalformed "document-malformed"
+        means "The attestation document cannot be read"
+        cause "a document that was cut, altered, or made by somebody else"
+        remedy "collect the document again";
+    DocumentLimits "document-limits"
+        means "A part of the attestation document is larger than it may be, or empty"
+        cause "a document made to exhaust the reader"
+        remedy "compare with docs/reference/limits.md; collect the document again";
+    CoseAlgorithm "cose-algorithm"
+        means "The document's header names another algorithm than ES384"
+        cause "a document that was altered, or not made by AWS"
+        remedy "collect the document again";
+    DocumentDigest "document-digest"
+        means "The document's registers are digests by another algorithm than SHA-384"
+        cause "a document that is not of a Nitro enclave as they are known"
+        remedy "report it if it is genuine";
+    DocumentSignatureInvalid "document-signature-invalid"
+        means "The signature on the document does not verify"
+        cause "a document that was altered"
+        remedy "collect the document again";
+    DocumentExpired "document-expired"
+        means "The document or its chain is outside of its dates"
+        cause "an old document; its key lives about three hours"
+        remedy "collect a new one; judge an old one at its own time (`--at`)";
+    NitroDebugMode "nitro-debug-mode"
+        means "The enclave runs in debug mode and measures nothing"
+        cause "an enclave started with `--debug-mode`"
+        remedy "start it without";
+
+    // --- azure --------------------------------------------------------------------------------
+    HclMalformed "hcl-malformed"
+        means "The HCL report of an Azure confidential VM cannot be read"
+        cause "a cut file, the wrong NV index, or a report that was altered"
+        remedy "read NV index 0x01400001 again and pass all of it";
+
     // --- admission and standing ---------------------------------------------------------------
     NotAdmitted "not-admitted"
         means "The machine proved itself, but nobody admitted it"

@@ -1,5 +1,7 @@
 //! Real reports, where the shared corpus is at hand: `$ASSAY_CORPUS`, else `../shared/corpus`.
 
+#![allow(dead_code)] // each test uses what it needs
+
 use std::path::Path;
 use std::path::PathBuf;
 
