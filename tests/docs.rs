@@ -1,5 +1,5 @@
-//! Runs the commands of docs/guides/try-it.md beside a demo that was left running, and holds their
-//! output against the page: each line shown must be there, `…` standing for anything.
+//! Runs the commands that guides show and holds their output against the page: each line shown must
+//! be there, `…` standing for anything. Those of try-it.md run beside a demo that was left running.
 
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -86,12 +86,11 @@ impl Drop for Demo {
     }
 }
 
-#[test]
-fn the_commands_of_the_page_do_what_it_shows() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides/try-it.md");
+/// Runs all commands of a guide and looks for what it shows.
+fn hold(guide: &str, exports: &[(String, String)]) {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides").join(guide);
     let shown = shown(&fs::read_to_string(page).unwrap());
-    assert!(shown.len() > 8, "the page shows too little");
-    let demo = Demo::start();
+    assert!(!shown.is_empty(), "{guide} shows nothing");
 
     // One shell for all, so that what one line sets the next one knows.
     let mark = |number: usize| format!("@@ {number}");
@@ -109,12 +108,11 @@ fn the_commands_of_the_page_do_what_it_shows() {
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new("sh")
         .args(["-c", &format!("exec 2>&1\n{script}")])
-        .envs(demo.exports.iter().map(|(name, value)| (name, value)))
+        .envs(exports.iter().map(|(name, value)| (name, value)))
         .env("PATH", path)
         .current_dir(folder.path())
         .output()
         .unwrap();
-    drop(demo);
 
     let said = String::from_utf8(output.stdout).unwrap();
     for (number, shown) in shown.iter().enumerate() {
@@ -127,6 +125,17 @@ fn the_commands_of_the_page_do_what_it_shows() {
         let silent = shown.output.is_empty() && !own.trim().is_empty();
         assert!(!silent, "$ {}\nwas to say nothing:\n{own}", shown.command);
     }
+}
+
+#[test]
+fn the_commands_of_the_first_page_do_what_it_shows() {
+    let demo = Demo::start();
+    hold("try-it.md", &demo.exports);
+}
+
+#[test]
+fn the_commands_of_the_page_on_real_tpms_do_what_it_shows() {
+    hold("enrol-real-tpms.md", &[]);
 }
 
 #[test]
