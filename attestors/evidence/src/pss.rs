@@ -96,13 +96,18 @@ impl Montgomery {
         for _ in 0..5 {
             inverse = inverse.wrapping_mul(2u64.wrapping_sub(low.wrapping_mul(inverse)));
         }
-        // R − modulus is R mod modulus, because the top bit is set; doubled often enough it is R².
+        // R − modulus is R mod modulus, because the top bit is set. With n limbs, n doublings give
+        // 2ⁿ·R, and six squarings (2ˣ·R to 2²ˣ·R) then 2⁶⁴ⁿ·R, which is R².
         let mut square: Vec<u64> = modulus.iter().map(|limb| !limb).collect();
         add_one(&mut square);
-        for _ in 0..64 * modulus.len() {
+        for _ in 0..modulus.len() {
             double(&mut square, &modulus);
         }
-        Some(Montgomery { modulus, inverse: inverse.wrapping_neg(), square })
+        let mut field = Montgomery { modulus, inverse: inverse.wrapping_neg(), square };
+        for _ in 0..6 {
+            field.square = field.multiply(&field.square, &field.square);
+        }
+        Some(field)
     }
 
     /// left · right / R mod modulus.
