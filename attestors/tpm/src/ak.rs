@@ -243,7 +243,7 @@ impl ProvedKey {
         let bytes = bytes.ok_or(Error::SignatureInvalid)?;
         crypto::verify_signature(scheme, key, message, bytes).map_err(|error| match error {
             SignatureError::Unsupported => {
-                Error::UnknownAlgorithm { place: "signature", id: hash.tpm_id() }
+                Error::SignatureUnsupported { found: signature.scheme.to_string() }
             }
             _ => Error::SignatureInvalid,
         })

@@ -94,6 +94,8 @@ pub enum Error {
     // --- signature, magic, freshness ---
     #[error("the signature is {found}, the key signs by {expected}")]
     SignatureScheme { found: String, expected: String },
+    #[error("no library here verifies a signature by {found} and this key")]
+    SignatureUnsupported { found: String },
     #[error("the signature does not verify")]
     SignatureInvalid,
     #[error("signed over {found}, at least {expected} expected")]
@@ -170,6 +172,7 @@ impl Error {
             Error::CertifiedName { .. } => Reason::KeyNameMismatch,
             Error::SvidKeyNotCertified { .. } => Reason::SvidKeyNotCertified,
             Error::SignatureScheme { .. } => Reason::SigScheme,
+            Error::SignatureUnsupported { .. } => Reason::UnsupportedEvidence,
             Error::SignatureInvalid => Reason::SigInvalid,
             Error::SignatureHashWeak { .. } => Reason::SignatureHashWeak,
             Error::Magic { .. } => Reason::AttestMagic,
@@ -314,12 +317,10 @@ fn chain_reason(fault: &ChainError) -> Reason {
     }
 }
 
-/// TCG Algorithm Registry rev. 1.34, table 3: what a genuine structure may name, whether or not
-/// anything is done with it here.
-const REGISTERED: &[u16] = &[
-    0x0001, 0x0003, 0x0004, 0x0005, 0x0006, 0x0007, 0x0008, 0x000a, 0x000b, 0x000c, 0x000d, 0x0012,
-    0x0013, 0x0014, 0x0015, 0x0016, 0x0017, 0x0018, 0x0019, 0x001a, 0x001b, 0x001c, 0x001d, 0x0020,
-    0x0021, 0x0022, 0x0023, 0x0025, 0x0026, 0x0027, 0x0028, 0x0029,
-];
+/// TCG Algorithm Registry rev. 1.34, table 3: HMAC, KEYEDHASH, ECDAA, SM2, ECSCHNORR, ECMQV,
+/// SYMCIPHER and SHA-3, which a genuine structure may name and nothing is done with here. What is
+/// known here but stands in the wrong place is malformed.
+const REGISTERED: &[u16] =
+    &[0x0005, 0x0008, 0x001a, 0x001b, 0x001c, 0x001d, 0x0025, 0x0027, 0x0028, 0x0029];
 /// The same, table 4: P-192, P-224, the Barreto-Naehrig curves, SM2.
 const REGISTERED_CURVES: &[u16] = &[0x0001, 0x0002, 0x0010, 0x0011, 0x0020];

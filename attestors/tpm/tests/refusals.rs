@@ -5,18 +5,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/forger.rs"]
+mod forger;
 #[path = "support/vectors.rs"]
 mod vectors;
 
 use assay_evidence::HashAlgorithm;
 use assay_evidence::Reason;
 use assay_evidence::Registers;
-use assay_evidence::crypto::SoftwareKey;
 use assay_tpm::AttestationKey;
 use assay_tpm::Error;
 use assay_tpm::Evidence;
 use assay_tpm::Expected;
-use assay_tpm::Hierarchy;
 use assay_tpm::PcrSelection;
 use assay_tpm::ProvedKey;
 use assay_tpm::Public;
@@ -28,6 +28,8 @@ use assay_tpm::structures::signature::SigningScheme;
 use assay_tpm::verify::Selection;
 use assay_tpm::verify::Signed;
 use assay_tpm::verify::Values;
+use forger::Forger;
+use forger::sized;
 use vectors::NONCE;
 use vectors::SELECTION;
 use vectors::Shown;
@@ -292,74 +294,9 @@ fn a_certification_where_a_quote_belongs_is_refused_and_the_reverse() {
 
 // --- what no TPM would sign -----------------------------------------------------------------
 
-/// A software key with the public area of an attestation key.
-struct Forger {
-    key: SoftwareKey,
-    public: Public,
-}
-
-impl Forger {
-    fn new() -> Forger {
-        let key = SoftwareKey::generate().unwrap();
-        let mut area = Public::parse(&read("ak-p256.public")).unwrap().area().clone();
-        area.key = key.public_key();
-        Forger { key, public: Public::from_area(area).unwrap() }
-    }
-
-    fn proved(&self) -> ProvedKey {
-        ProvedKey::enrolled(AttestationKey::new(self.public.clone()).unwrap())
-    }
-
-    /// A quote over the given banks with the right digest, changed and then signed.
-    fn quote(
-        &self,
-        banks: &[PcrSelection],
-        values: &[u8],
-        change: &dyn Fn(&mut Vec<u8>),
-    ) -> Vec<u8> {
-        let signer = self.public.name().primary_in(Hierarchy::Endorsement).unwrap();
-        let mut attest = Vec::new();
-        attest.extend_from_slice(&0xff54_4347_u32.to_be_bytes());
-        attest.extend_from_slice(&0x8018_u16.to_be_bytes());
-        attest.extend_from_slice(&sized(signer.as_bytes()));
-        attest.extend_from_slice(&sized(&NONCE));
-        attest.extend_from_slice(&[0; 8]);
-        attest.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 1]);
-        attest.extend_from_slice(&[0; 8]);
-        attest.extend_from_slice(&u32::try_from(banks.len()).unwrap().to_be_bytes());
-        for bank in banks {
-            attest.extend_from_slice(&bank.bank.tpm_id().to_be_bytes());
-            attest.push(3);
-            attest.extend_from_slice(&bank.mask.to_le_bytes()[..3]);
-        }
-        attest.extend_from_slice(&sized(&assay_evidence::crypto::sha256(values)));
-        change(&mut attest);
-        [sized(&attest), self.sign(&attest)].concat()
-    }
-
-    fn sign(&self, attest: &[u8]) -> Vec<u8> {
-        let der = self.key.sign(attest).unwrap();
-        let (r, s) = integers(&der);
-        [&[0x00, 0x18, 0x00, 0x0b][..], &sized(r), &sized(s)].concat()
-    }
-
-    fn refused(&self, quote: Vec<u8>, pcrs: &[u8], demand: &Expected<'_>) -> Reason {
-        let shown = Shown { quote, certify: None, svid_public: None, pcrs: Some(pcrs.to_vec()) };
-        reason(shown.verify(&self.proved(), demand))
-    }
-}
-
-/// r and s of an ECDSA-Sig-Value, without their sign byte.
-fn integers(der: &[u8]) -> (&[u8], &[u8]) {
-    let r_size = usize::from(der[3]);
-    let (r, rest) = der[4..].split_at(r_size);
-    let s = &rest[2..];
-    let unsigned = |n: &[u8]| n.iter().position(|&b| b != 0).unwrap_or(0);
-    (&r[unsigned(r)..], &s[unsigned(s)..])
-}
-
-fn sized(bytes: &[u8]) -> Vec<u8> {
-    [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+fn refused(forger: &Forger, quote: Vec<u8>, pcrs: &[u8], demand: &Expected<'_>) -> Reason {
+    let shown = Shown { quote, certify: None, svid_public: None, pcrs: Some(pcrs.to_vec()) };
+    reason(shown.verify(&forger.proved(), demand))
 }
 
 #[test]
@@ -379,16 +316,16 @@ fn the_forger_is_believed_when_it_does_everything_right() {
 fn a_statement_with_another_magic_or_type_is_refused() {
     let (forger, values) = (Forger::new(), read("pcrs"));
     let quote = forger.quote(&SELECTION, &values, &|attest| attest[0] = 0xfe);
-    assert_eq!(forger.refused(quote, &values, &expected()), Reason::AttestMagic);
+    assert_eq!(refused(&forger, quote, &values, &expected()), Reason::AttestMagic);
     let quote = forger.quote(&SELECTION, &values, &|attest| attest[5] = 0x19);
-    assert_eq!(forger.refused(quote, &values, &expected()), Reason::AttestType);
+    assert_eq!(refused(&forger, quote, &values, &expected()), Reason::AttestType);
 }
 
 #[test]
 fn a_clock_that_is_neither_safe_nor_unsafe_is_malformed() {
     let (forger, values) = (Forger::new(), read("pcrs"));
     let quote = forger.quote(&SELECTION, &values, &|attest| attest[92] = 2);
-    assert_eq!(forger.refused(quote, &values, &expected()), Reason::TpmMalformed);
+    assert_eq!(refused(&forger, quote, &values, &expected()), Reason::TpmMalformed);
 }
 
 #[test]
@@ -407,7 +344,7 @@ fn a_bank_named_twice_in_the_signed_selection_is_malformed() {
     let (forger, values) = (Forger::new(), read("pcrs"));
     let twice = [SELECTION[1], SELECTION[1]];
     let quote = forger.quote(&twice, &values, &|_| {});
-    assert_eq!(forger.refused(quote, &values, &expected()), Reason::TpmMalformed);
+    assert_eq!(refused(&forger, quote, &values, &expected()), Reason::TpmMalformed);
     assert!(Selections::new(&twice).is_none());
 }
 
@@ -418,11 +355,11 @@ fn a_tpm_with_only_its_sha1_bank_on_is_refused() {
     let mut signed = SELECTION;
     (signed[1].mask, signed[2].mask, signed[3].mask) = (0, 0, 0);
     let quote = forger.quote(&signed, values, &|_| {});
-    assert_eq!(forger.refused(quote, values, &expected()), Reason::PcrBankWeak);
+    assert_eq!(refused(&forger, quote, values, &expected()), Reason::PcrBankWeak);
     let selection = Selection::AtLeast { required: &[], min_bank: HashAlgorithm::Sha256 };
     let quote = forger.quote(&signed[..1], values, &|_| {});
     let demand = Expected { selection, ..expected() };
-    assert_eq!(forger.refused(quote, values, &demand), Reason::PcrBankWeak);
+    assert_eq!(refused(&forger, quote, values, &demand), Reason::PcrBankWeak);
 }
 
 #[test]
@@ -432,7 +369,7 @@ fn an_empty_selection_is_no_quote() {
     let demand = Expected { selection, ..expected() };
     for banks in [&[][..], &[PcrSelection::new(HashAlgorithm::Sha256, 0)]] {
         let quote = forger.quote(banks, &[], &|_| {});
-        assert_eq!(forger.refused(quote, &[], &demand), Reason::PcrSelection);
+        assert_eq!(refused(&forger, quote, &[], &demand), Reason::PcrSelection);
     }
 }
 
@@ -486,4 +423,32 @@ fn a_short_number_in_a_signature_is_genuine() {
         }
     }
     panic!("no short number in 4000 signatures");
+}
+
+#[test]
+fn what_the_registry_knows_and_nobody_here_computes_is_unsupported_and_not_malformed() {
+    let public = |place: usize, id: u16| {
+        let mut raw = read("ak-p256.public");
+        raw[place..place + 2].copy_from_slice(&id.to_be_bytes());
+        reason(Public::parse(&raw))
+    };
+    // Type, name hash; the curve stands behind an empty policy, no cipher, and a scheme.
+    for (place, id) in [(0, 0x0008), (0, 0x0025), (2, 0x0027), (16, 0x0020), (16, 0x0010)] {
+        assert_eq!(public(place, id), Reason::UnsupportedEvidence, "{place} {id:04x}");
+        assert_eq!(public(place, 0x7777), Reason::TpmMalformed, "{place}");
+    }
+    let signature = |bytes: &[u8]| reason(assay_tpm::Signature::parse(bytes));
+    assert_eq!(signature(&[0x00, 0x1b, 0x00, 0x12, 0, 0, 0, 0]), Reason::UnsupportedEvidence);
+    assert_eq!(signature(&[0x00, 0x05, 0x00, 0x0b]), Reason::UnsupportedEvidence);
+    assert_eq!(signature(&[0x77, 0x77, 0x00, 0x0b]), Reason::TpmMalformed);
+
+    // SM3 parses wherever a hash may stand, and decides nothing.
+    let mut raw = read("ak-p256.public");
+    raw[14..16].copy_from_slice(&0x0012_u16.to_be_bytes());
+    let key = ProvedKey::enrolled(AttestationKey::parse(&raw).unwrap());
+    let mut quote = read("quote-p256");
+    let size = usize::from(u16::from_be_bytes([quote[0], quote[1]]));
+    quote[2 + size + 3] = 0x12;
+    let shown = Shown { quote, ..Shown::quote("quote-p256") };
+    assert_eq!(reason(shown.verify(&key, &expected())), Reason::UnsupportedEvidence);
 }
