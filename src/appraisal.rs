@@ -9,15 +9,17 @@
 
 mod advisory;
 mod authorization;
+mod boot_facts;
 mod custody;
 mod deny;
 mod grant;
+mod literal;
+mod measured;
 mod standing;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use assay_evidence::digest::Digest;
 use assay_evidence::digest::HashAlgorithm;
 use assay_evidence::reason::Finding;
 use assay_evidence::reason::Reason;
@@ -28,10 +30,7 @@ use serde::Serialize;
 
 use crate::envelope::Claims;
 use crate::policy::Policy;
-use crate::reference::Component;
 use crate::reference::Profile;
-use crate::reference::State;
-use crate::reference::Variant;
 use crate::spiffe::Selector;
 use crate::spiffe::SpiffeId;
 
@@ -47,6 +46,11 @@ pub use grant::DangerPermit;
 pub use grant::Grant;
 pub use grant::GrantKind;
 pub use grant::Refused;
+pub use measured::Given;
+pub use measured::Judged;
+pub use measured::Measured;
+pub use measured::Nearest;
+pub use measured::appraise_log;
 pub use standing::Standing;
 pub use standing::StandingRow;
 
@@ -157,7 +161,13 @@ pub fn appraise(
         });
     }
     for component in &profile.components {
-        findings.extend(appraise_component(component, claims, profile, now));
+        findings.extend(literal::appraise(
+            component,
+            profile,
+            &|bank, register| claims.register(bank, register).copied(),
+            &BTreeSet::new(),
+            now,
+        ));
     }
     let verdict = if findings.is_empty() { Verdict::Affirming } else { Verdict::Contraindicated };
     Appraisal {
@@ -231,73 +241,6 @@ impl Appraisal {
     pub fn selectors(&self) -> &BTreeSet<Selector> {
         &self.selectors
     }
-}
-
-/// One component passes when the found registers equal all literals of one variant in force. A
-/// revoked variant that matches wins over every other. Otherwise the nearest variant in force
-/// (fewest differing registers, first among equals) is what the finding compares with.
-fn appraise_component(
-    component: &Component,
-    claims: &Claims,
-    profile: &Profile,
-    now: Time,
-) -> Vec<Finding> {
-    let differing = |variant: &Variant| {
-        let mut findings = Vec::new();
-        for (bank, literals) in &variant.literals {
-            for (register, expected) in literals {
-                let found = claims.register(*bank, *register);
-                if found != Some(expected) {
-                    findings.push(Finding {
-                        code: Reason::RegisterMismatch,
-                        claim: format!("pcr.{bank}.{register}"),
-                        found: found.map_or_else(|| "not quoted".to_owned(), Digest::to_hex),
-                        expected: expected.to_hex(),
-                        source: source(profile, component, variant),
-                    });
-                }
-            }
-        }
-        findings
-    };
-    let revoked = component.variants.iter().find(|variant| {
-        matches!(variant.state, State::Revoked { .. }) && differing(variant).is_empty()
-    });
-    if let Some(variant) = revoked {
-        return vec![Finding {
-            code: Reason::VariantRevoked,
-            claim: format!("component.{}", component.name),
-            found: format!("variant `{}`", variant.name),
-            expected: "a variant that is not revoked".to_owned(),
-            source: source(profile, component, variant),
-        }];
-    }
-    component
-        .variants
-        .iter()
-        .filter(|variant| match variant.state {
-            State::Active => true,
-            State::Retiring { until } => now < until,
-            State::Candidate | State::Revoked { .. } => false,
-        })
-        .map(differing)
-        .min_by_key(Vec::len)
-        .unwrap_or_else(|| {
-            vec![Finding {
-                code: Reason::RegisterMismatch,
-                claim: format!("component.{}", component.name),
-                found: "no variant in force".to_owned(),
-                expected: "an active or retiring variant".to_owned(),
-                source: format!("profile `{}`, serial {}", profile.id, profile.serial),
-            }]
-        })
-}
-
-fn source(profile: &Profile, component: &Component, variant: &Variant) -> String {
-    format!(
-        "profile `{}`, serial {}, line {} (component `{}`, variant `{}`)",
-        profile.id, profile.serial, variant.line, component.name, variant.name
-    )
 }
 
 /// The stable selector names; all of type `assay`.

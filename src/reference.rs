@@ -6,6 +6,7 @@
 //! | [`set`] | digests, words and floors by name, apart from profiles |
 //! | [`grammar`] | which events a register may hold, each consumed once |
 //! | [`requirement`], [`tokens`] | tests on content that digests bind |
+//! | [`draft`] | profiles as they are written |
 //! | [`ima_rules`] | what is asked of the kernel's list of files |
 //! | [`signature`] | who vouches for a profile or a set |
 //! | [`ek_roots`] | who vouches for a TPM |
@@ -14,6 +15,7 @@
 
 mod advisories;
 pub mod class;
+pub mod draft;
 pub mod ek_roots;
 mod fields;
 pub mod grammar;

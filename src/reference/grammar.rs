@@ -73,7 +73,7 @@ impl Rule {
                 return None;
             }
             let equal = a.least == b.least && a.most == b.most;
-            let item = Item { class: a.class.clone(), least: a.least.min(b.least), most: None };
+            let item = Item { class: a.class.clone(), least: a.least.min(b.least).min(1), most: None };
             items.push(if equal { a.clone() } else { item });
         }
         same.then_some(Self { items })

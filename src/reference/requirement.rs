@@ -16,7 +16,7 @@ use crate::reference::pattern;
 use crate::reference::set::Content;
 
 /// The claims of a boot that can be bound, and what kind of value each has.
-pub const CLAIMS: [(&str, Kind); 10] = [
+pub const CLAIMS: [(&str, Kind); 14] = [
     ("sb.enabled", Kind::Truth),
     ("sb.pk", Kind::Words),
     ("sb.kek", Kind::Words),
@@ -26,6 +26,10 @@ pub const CLAIMS: [(&str, Kind); 10] = [
     ("sb.sbat", Kind::Floor),
     ("sb.mok_validation", Kind::Truth),
     ("boot.cmdline", Kind::Text),
+    ("boot.dma_protection_disabled", Kind::Truth),
+    ("boot.uefi_debug_mode", Kind::Truth),
+    ("boot.exit_boot_services", Kind::Truth),
+    ("fw.gce_technology", Kind::Text),
     ("fw.version", Kind::Text),
 ];
 
@@ -41,7 +45,8 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     Truth(bool),
-    Text(String),
+    /// One, or several of which a test has to hold for each.
+    Texts(Vec<String>),
     Words(BTreeSet<String>),
     Floor(BTreeMap<String, u64>),
 }
@@ -135,8 +140,9 @@ impl Requirement {
             (Test::IsTruth(truth), Fact::Truth(found)) => {
                 (truth != found).then(|| (found.to_string(), expected))
             }
-            (Test::IsText(glob), Fact::Text(found)) => {
-                (!pattern::matches(glob, found)).then(|| (found.clone(), expected))
+            (Test::IsText(glob), Fact::Texts(found)) => {
+                let other = found.iter().find(|found| !pattern::matches(glob, found));
+                other.map(|found| (found.clone(), expected))
             }
             (Test::Within { words, .. }, Fact::Words(found)) => {
                 let alien: Vec<_> = found.difference(words).collect();

@@ -141,12 +141,12 @@ mod tests {
         assert!(rules.broken("root=UUID=1 quiet").is_empty());
         assert_eq!(rules.broken("init=/bin/sh").first().unwrap().found, "init=/bin/sh");
         assert_eq!(rules.broken("roots=1").len(), 1);
+        assert_eq!(rules.recorded("root=UUID=1 quiet"), [("root".into(), "UUID=1".into())]);
         let rules = tokens("forbid = [\"ima_appraise=log\", \"lockdown=none\"]");
         for word in
             ["ima_appraise=log", "ima-appraise=log", "\"lockdown=none\"", "lockdown=\"none\""]
         {
             assert_eq!(rules.broken(word).len(), 1, "{word}");
         }
-        assert_eq!(rules.recorded("root=UUID=1 quiet"), [("root".into(), "UUID=1".into())]);
     }
 }

@@ -156,6 +156,19 @@ impl Grades {
         self.grades.get(index.checked_sub(1)?).copied()
     }
 
+    /// The same, but nothing is bound in registers that do not follow from the log: what they hold
+    /// is not known, so no fact comes from their events.
+    #[must_use]
+    pub fn within(&self, log: &Log<'_>, follows: &dyn Fn(u32) -> bool) -> Grades {
+        let mut kept = self.clone();
+        for (grade, event) in kept.grades.iter_mut().zip(log.events()) {
+            if !follows(event.register()) {
+                *grade = Grade::Opaque;
+            }
+        }
+        kept
+    }
+
     pub fn counts(&self) -> Counts {
         let count = |is: fn(&Grade) -> bool| self.grades.iter().filter(|grade| is(grade)).count();
         Counts {

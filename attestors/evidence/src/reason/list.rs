@@ -767,4 +767,60 @@ reasons! {
         means "Something that should not happen happened"
         cause "a fault in the program"
         remedy "report it with the correlation id";
+
+    // --- profiles -----------------------------------------------------------------------------
+    EventUnexpected "event-unexpected"
+        means "A register holds an event that the profile has no place for, or lacks one"
+        cause "something more, or something else, was started or measured than the profile knows"
+        remedy "`assay profile explain` shows the event, the rule and the stanza that would admit \
+                it";
+    EventTextUnknown "event-text-unknown"
+        means "An event says something else than when it was learned, in text that nothing binds"
+        cause "an address or a path that differs from boot to boot, or a log that was edited"
+        remedy "a warning: the digest counts, not the text; learn from more boots to drop it";
+    ClaimMismatch "claim-mismatch"
+        means "What the boot log proves is not what the profile demands"
+        cause "Secure Boot switched off, an unknown key in its databases, a missing revocation"
+        remedy "change the setting on the host, or the named set if the change is wanted";
+    CommandLine "command-line"
+        means "The measured kernel command line breaks a rule of the profile, or cannot be read"
+        cause "a word added or taken away, or an agent that did not send the text"
+        remedy "compare `/proc/cmdline` with the profile's `tokens`";
+    QuirkNotListed "quirk-not-listed"
+        means "The log needs a quirk that the profile does not list"
+        cause "firmware or a boot loader that measures against the rules in a known way"
+        remedy "look the quirk up in firmware-profiles/quirks.toml and list it if it is this \
+                machine's";
+    ProfileMismatch "profile-mismatch"
+        means "The profile is for other machines than this one"
+        cause "a node enrolled with another model's profile"
+        remedy "name the right profile at the node's admission";
+    ProfileReviewDue "profile-review-due"
+        means "A register is recorded and not decided, and the time to look at that again has come"
+        cause "a profile whose `review_by` has passed"
+        remedy "decide the register, or say anew why not and until when";
+    ProfileSignature "profile-signature"
+        means "The profile or a set is not signed by a key that is configured"
+        cause "a file that was edited after signing, or signed by somebody else"
+        remedy "sign it again: `assay profile sign`";
+    ProfileRollback "profile-rollback"
+        means "The profile is older than one that was in force before"
+        cause "an old file put back"
+        remedy "raise the serial of what should be in force";
+    ImaFileUnknown "ima-file-unknown"
+        means "The IMA list has a file that no set of the profile knows"
+        cause "something was run or read that is not part of the host's software"
+        remedy "find the file; if it is wanted, add its digest to the set that the finding names";
+    ImaPolicyUnproven "ima-policy-unproven"
+        means "Nothing proves that the IMA policy that the profile demands was in force"
+        cause "a command line without `ima_policy`, or without its text; another policy file"
+        remedy "boot with the policy and let the agent send the command line";
+    ImaBlind "ima-blind"
+        means "The IMA list holds nothing but its own beginning"
+        cause "IMA switched off, or a root file system that the policy leaves out, such as tmpfs"
+        remedy "boot with `ima_policy=tcb` on a root that is measured (`rootfstype=ramfs`)";
+    ImaAgentUnknown "ima-agent-unknown"
+        means "The agent that was measured is not one that the profile knows"
+        cause "an agent that was updated or replaced, or that was never measured"
+        remedy "add the digest of the agent to its set, if it is yours";
 }
