@@ -7,6 +7,7 @@
 //! | [`grammar`] | which events a register may hold, each consumed once |
 //! | [`requirement`], [`tokens`] | tests on content that digests bind |
 //! | [`draft`] | profiles as they are written |
+//! | [`learn`] | a draft out of logs of good boots |
 //! | [`ima_rules`] | what is asked of the kernel's list of files |
 //! | [`signature`] | who vouches for a profile or a set |
 //! | [`ek_roots`] | who vouches for a TPM |
@@ -20,6 +21,7 @@ pub mod ek_roots;
 mod fields;
 pub mod grammar;
 pub mod ima_rules;
+pub mod learn;
 pub mod pattern;
 pub mod profile;
 pub mod requirement;

@@ -63,20 +63,47 @@ impl Rule {
         Self { items }
     }
 
-    /// The narrowest rule that accepts what both accept, where they are rows of the same classes;
-    /// nothing where they differ by more than numbers.
-    pub fn joined(&self, other: &Self) -> Option<Self> {
-        let same = self.items.len() == other.items.len();
-        let mut items = Vec::new();
-        for (a, b) in self.items.iter().zip(&other.items) {
-            if !same || a.class != b.class {
-                return None;
+    /// A rule that accepts what both accept: items of the longest common row keep their place, with
+    /// their number widened where it differs; all others become optional.
+    #[must_use]
+    pub fn merged(&self, other: &Self) -> Self {
+        let (a, b) = (&self.items, &other.items);
+        // common[i][j]: length of the longest common row of a[i..] and b[j..]
+        let mut common = vec![vec![0_usize; b.len().saturating_add(1)]; a.len().saturating_add(1)];
+        let at = |common: &[Vec<usize>], i: usize, j: usize| {
+            common.get(i).and_then(|row| row.get(j)).copied().unwrap_or(0)
+        };
+        for (i, x) in a.iter().enumerate().rev() {
+            for (j, y) in b.iter().enumerate().rev() {
+                let longest = match x.class == y.class {
+                    true => at(&common, i + 1, j + 1).saturating_add(1),
+                    false => at(&common, i + 1, j).max(at(&common, i, j + 1)),
+                };
+                if let Some(place) = common.get_mut(i).and_then(|row| row.get_mut(j)) {
+                    *place = longest;
+                }
             }
-            let equal = a.least == b.least && a.most == b.most;
-            let item = Item { class: a.class.clone(), least: a.least.min(b.least).min(1), most: None };
-            items.push(if equal { a.clone() } else { item });
         }
-        same.then_some(Self { items })
+        let mut items = Vec::new();
+        let (mut i, mut j) = (0, 0);
+        loop {
+            match (a.get(i), b.get(j)) {
+                (None, None) => return Self { items },
+                (Some(x), Some(y)) if x.class == y.class => {
+                    items.push(x.widened(y));
+                    (i, j) = (i + 1, j + 1);
+                }
+                (Some(x), y) if y.is_none() || at(&common, i + 1, j) >= at(&common, i, j + 1) => {
+                    items.push(x.optional());
+                    i += 1;
+                }
+                (_, Some(y)) => {
+                    items.push(y.optional());
+                    j += 1;
+                }
+                (Some(_), None) => return Self { items },
+            }
+        }
     }
 
     pub fn items(&self) -> &[Item] {
@@ -169,6 +196,21 @@ impl Stuck {
 }
 
 impl Item {
+    fn widened(&self, other: &Self) -> Self {
+        if self == other {
+            return self.clone();
+        }
+        let class = self.class.clone();
+        let least = self.least.min(other.least).min(1);
+        let one = |item: &Self| item.most == Some(1);
+        Self { class, least, most: (one(self) && one(other)).then_some(1) }
+    }
+
+    fn optional(&self) -> Self {
+        let class = self.class.clone();
+        Self { class, least: 0, most: self.most.filter(|most| *most == 1) }
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         let refused = || {
             format!("`{text}` is no item of a rule: `name`, `name?`, `name*`, `name+`, `name{{3}}`")
@@ -274,11 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn joining_widens_numbers_alone() {
-        let rule = |text| Rule::parse(text).unwrap();
-        assert_eq!(rule("a b{2}").joined(&rule("a b{5}")), Some(rule("a b+")));
-        assert_eq!(rule("a b").joined(&rule("a c")), None);
-        assert_eq!(rule("a").joined(&rule("a b")), None);
+    fn merging_widens_no_more_than_both_need() {
+        let merged = |a, b| Rule::parse(a).unwrap().merged(&Rule::parse(b).unwrap()).to_string();
+        assert_eq!(merged("a b{2}", "a b{5}"), "a b+");
+        assert_eq!(merged("a b c", "a c"), "a b? c");
+        assert_eq!(merged("a{3} c", "d c"), "a* d? c");
+        assert_eq!(merged("", "a"), "a?");
+        assert_eq!(merged("a b", "a b"), "a b");
+        assert_eq!(merged("a? b", "a b"), "a? b");
     }
 
     #[test]
@@ -302,6 +347,19 @@ mod tests {
             prop_assert!(rule.consume(&row).is_ok());
             prop_assert_eq!(rule.consume(&other).is_ok(), row == other);
             prop_assert_eq!(Rule::parse(&rule.to_string()).unwrap(), rule);
+        }
+
+        #[test]
+        fn a_merged_rule_accepts_both(
+            a in prop::collection::vec(0usize..3, 0..8),
+            b in prop::collection::vec(0usize..3, 0..8),
+        ) {
+            let names = ["a", "b", "c"];
+            let row = |row: Vec<usize>| row.into_iter().map(|n| names[n]).collect::<Vec<_>>();
+            let (a, b) = (row(a), row(b));
+            let merged = Rule::exact(a.iter().copied()).merged(&Rule::exact(b.iter().copied()));
+            prop_assert!(merged.consume(&a).is_ok(), "{merged}");
+            prop_assert!(merged.consume(&b).is_ok(), "{merged}");
         }
 
         #[test]
