@@ -15,6 +15,7 @@ mod deny;
 mod grant;
 mod literal;
 mod measured;
+mod measured_files;
 mod standing;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,8 @@ pub use measured::Judged;
 pub use measured::Measured;
 pub use measured::Nearest;
 pub use measured::appraise_log;
+pub use measured_files::MeasuredFiles;
+pub use measured_files::appraise_ima;
 pub use standing::Standing;
 pub use standing::StandingRow;
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`profile`] | `profile.toml` → a checked [`Profile`] |
 //! | [`set`] | digests, words and floors by name, apart from profiles |
+//! | [`files`] | profiles and sets from folders, with their signatures |
 //! | [`grammar`] | which events a register may hold, each consumed once |
 //! | [`requirement`], [`tokens`] | tests on content that digests bind |
 //! | [`draft`] | profiles as they are written |
@@ -19,6 +20,7 @@ pub mod class;
 pub mod draft;
 pub mod ek_roots;
 mod fields;
+pub mod files;
 pub mod grammar;
 pub mod ima_rules;
 pub mod learn;

@@ -54,6 +54,21 @@ pub struct AgentFile {
 /// Where systemd and most distributions load a policy from.
 const POLICY_PATH: &str = "/etc/ima/ima-policy";
 
+impl Default for ImaRules {
+    /// What holds where a profile does not speak of IMA: any file, no violation.
+    fn default() -> Self {
+        Self {
+            line: 0,
+            allow: None,
+            violations: Violations::Refuse,
+            policy: Vec::new(),
+            policy_files: Vec::new(),
+            policy_path: POLICY_PATH.to_owned(),
+            agent: None,
+        }
+    }
+}
+
 impl ImaRules {
     pub(super) fn from_fields(mut fields: Fields, sets: &Sets) -> Result<Self, ProfileError> {
         let line = fields.line;

@@ -38,6 +38,8 @@ pub struct Set {
     pub content: Content,
     /// SHA-256 of the set's canonical JSON.
     pub sha256: [u8; 32],
+    /// What is signed.
+    pub canonical: Vec<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,9 +92,10 @@ impl Set {
         let issuer = fields.text("issuer")?.unwrap_or_default();
         let content = Content::from_fields(&mut fields)?;
         fields.finish()?;
-        let canonical =
-            canonical::write(json).map_err(|error| ProfileError::Syntax(error.to_string()))?;
-        Ok(Self { name, serial, issuer, content, sha256: crypto::sha256(&canonical) })
+        let canonical = canonical::write(json)
+            .map_err(|error| ProfileError::Syntax(error.to_string()))?;
+        let sha256 = crypto::sha256(&canonical);
+        Ok(Self { name, serial, issuer, content, sha256, canonical })
     }
 }
 
