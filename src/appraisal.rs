@@ -52,6 +52,7 @@ pub use measured::Judged;
 pub use measured::Measured;
 pub use measured::Nearest;
 pub use measured::appraise_log;
+pub use measured::unsigned_values;
 pub use measured_files::MeasuredFiles;
 pub use measured_files::appraise_ima;
 pub use standing::Standing;

@@ -11,13 +11,6 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use assay_evidence::Finding;
-use assay_evidence::Reason;
-use assay_evidence::crypto;
-use assay_evidence::digest::Digest;
-use assay_evidence::digest::HashAlgorithm;
-use assay_evidence::digest::Registers;
-use assay_evidence::time::Time;
 use assay_eventlog::Class;
 use assay_eventlog::Error;
 use assay_eventlog::Event;
@@ -28,6 +21,13 @@ use assay_eventlog::Grading;
 use assay_eventlog::Log;
 use assay_eventlog::Quirks;
 use assay_eventlog::Replay;
+use assay_evidence::Finding;
+use assay_evidence::Reason;
+use assay_evidence::crypto;
+use assay_evidence::digest::Digest;
+use assay_evidence::digest::HashAlgorithm;
+use assay_evidence::digest::Registers;
+use assay_evidence::time::Time;
 
 use crate::appraisal::boot_facts;
 use crate::appraisal::literal;
@@ -40,6 +40,7 @@ use crate::reference::class;
 use crate::reference::draft;
 use crate::reference::grammar::Item;
 use crate::reference::grammar::Rule;
+use crate::reference::profile::Root;
 use crate::reference::requirement::Fact;
 use crate::reference::set::DigestSet;
 
@@ -183,7 +184,14 @@ impl<'p, 'a, 'l> Judge<'p, 'a, 'l> {
         }
     }
 
-    fn refuse(&mut self, code: Reason, claim: String, found: String, expected: String, source: String) {
+    fn refuse(
+        &mut self,
+        code: Reason,
+        claim: String,
+        found: String,
+        expected: String,
+        source: String,
+    ) {
         self.out.findings.push(Finding { code, claim, found, expected, source });
     }
 
@@ -211,7 +219,10 @@ impl<'p, 'a, 'l> Judge<'p, 'a, 'l> {
                     code: Reason::QuirkNotListed,
                     claim: first,
                     found: missing.join(", "),
-                    expected: format!("only {:?}", allowed.iter().map(|q| q.name()).collect::<Vec<_>>()),
+                    expected: format!(
+                        "only {:?}",
+                        allowed.iter().map(|q| q.name()).collect::<Vec<_>>()
+                    ),
                     source: self.source_of_profile(),
                 }];
             }
@@ -227,7 +238,13 @@ impl<'p, 'a, 'l> Judge<'p, 'a, 'l> {
             let expected: Vec<&str> = self.profile.banks.iter().map(|bank| bank.name()).collect();
             let source = self.source_of_profile();
             let claim = "registers".to_owned();
-            self.refuse(Reason::PcrBankWeak, claim, found.join(", "), expected.join(" or "), source);
+            self.refuse(
+                Reason::PcrBankWeak,
+                claim,
+                found.join(", "),
+                expected.join(" or "),
+                source,
+            );
         }
         let lacking: Vec<HashAlgorithm> = self.given.quoted.keys().copied().collect();
         for bank in lacking {
@@ -317,9 +334,13 @@ impl<'p, 'a, 'l> Judge<'p, 'a, 'l> {
         match &component.demand {
             Demand::Rule(rules) => self.rules(component, rules),
             Demand::Literal => {
-                let found = literal::appraise(component, self.profile, &|bank, register| {
-                    self.given.quoted.value(bank, register).copied()
-                }, self.given.candidates, self.given.now);
+                let found = literal::appraise(
+                    component,
+                    self.profile,
+                    &|bank, register| self.given.quoted.value(bank, register).copied(),
+                    self.given.candidates,
+                    self.given.now,
+                );
                 self.later.extend(found.into_iter().map(|finding| (DIGEST, finding)));
             }
             Demand::Vouched(vouched) => {
@@ -566,12 +587,15 @@ impl<'p, 'a, 'l> Judge<'p, 'a, 'l> {
         let registers: Vec<(u32, &[Event<'_>])> = component
             .on
             .iter()
-            .map(|register| {
-                (*register, self.by_register.get(register).unwrap_or(&none).as_slice())
-            })
+            .map(|register| (*register, self.by_register.get(register).unwrap_or(&none).as_slice()))
             .collect();
-        let banks: Vec<HashAlgorithm> =
-            self.profile.banks.iter().copied().filter(|b| self.replay.banks().contains(b)).collect();
+        let banks: Vec<HashAlgorithm> = self
+            .profile
+            .banks
+            .iter()
+            .copied()
+            .filter(|b| self.replay.banks().contains(b))
+            .collect();
         self.out.nearest.push(Nearest {
             component: component.name.clone(),
             variant: variant.map(|variant| variant.name.clone()),
@@ -655,4 +679,22 @@ fn known_digests(profile: &Profile) -> BTreeSet<Digest> {
         .flat_map(|allowed| &allowed.set.rows)
         .flat_map(|row| row.digests.values().copied())
         .collect()
+}
+
+/// The values that a log leads to by itself, for looking at it without a quote: worth nothing as
+/// evidence, since nobody signed them.
+pub fn unsigned_values(profile: &Profile, log: &Log<'_>) -> Registers {
+    let replay = log.replay();
+    let (first, last) = match profile.root {
+        Root::Tpm2 => (0, 15),
+        other => other.registers(),
+    };
+    let mut values = Registers::new();
+    for bank in replay.banks() {
+        for register in first..=last {
+            // Each register of each bank is asked for once.
+            let _ = replay.value(*bank, register).map(|value| values.insert(register, value));
+        }
+    }
+    values
 }

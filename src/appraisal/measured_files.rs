@@ -4,9 +4,6 @@
 //! Only the prefix that the quote covers is judged; what came after it is the next round's. The
 //! proof is a negative one, and the verdict says how far it goes for the agent itself.
 
-use assay_evidence::Finding;
-use assay_evidence::Reason;
-use assay_evidence::digest::Registers;
 use assay_eventlog::ima;
 use assay_eventlog::ima::Entry;
 use assay_eventlog::ima::Kind;
@@ -18,6 +15,9 @@ use assay_eventlog::ima::proof::Gap;
 use assay_eventlog::ima::proof::PolicyExpected;
 use assay_eventlog::ima::proof::PolicyProof;
 use assay_eventlog::ima::proof::Weakness;
+use assay_evidence::Finding;
+use assay_evidence::Reason;
+use assay_evidence::digest::Registers;
 
 use crate::reference::Profile;
 use crate::reference::class;
@@ -243,7 +243,10 @@ fn prove(
         let other = matches!(
             grade,
             AgentProof::NegativeOnly(
-                Weakness::NoEntry | Weakness::OtherFile(_) | Weakness::Replaced | Weakness::NotWatched
+                Weakness::NoEntry
+                    | Weakness::OtherFile(_)
+                    | Weakness::Replaced
+                    | Weakness::NotWatched
             )
         );
         if other {

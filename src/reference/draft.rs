@@ -4,9 +4,9 @@
 
 use std::fmt::Write;
 
+use assay_eventlog::Event;
 use assay_evidence::crypto;
 use assay_evidence::digest::HashAlgorithm;
-use assay_eventlog::Event;
 
 use crate::reference::Component;
 use crate::reference::class;
@@ -109,7 +109,10 @@ pub fn admitting_stanza(
     let _ = writeln!(text, "# component `{}`: what this log shows needs", component.name);
     let _ = writeln!(text, "# rule = {{ {} }}", rules.join(", "));
     let _ = writeln!(text, "[[component.variant]]");
-    let _ = writeln!(text, "name = \"seen\"\nstate = \"candidate\"\norigin = \"explained from one log\"");
+    let _ = writeln!(
+        text,
+        "name = \"seen\"\nstate = \"candidate\"\norigin = \"explained from one log\""
+    );
     let mut classes: Vec<&str> = Vec::new();
     for (_, events) in registers {
         for class in classes_of(events) {

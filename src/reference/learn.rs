@@ -12,15 +12,15 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use assay_evidence::digest::Digest;
-use assay_evidence::digest::HashAlgorithm;
-use assay_evidence::time::Time;
 use assay_eventlog::Event;
 use assay_eventlog::Format;
 use assay_eventlog::Grading;
 use assay_eventlog::Log;
 use assay_eventlog::Quirks;
 use assay_eventlog::Value;
+use assay_evidence::digest::Digest;
+use assay_evidence::digest::HashAlgorithm;
+use assay_evidence::time::Time;
 
 use crate::reference::class;
 use crate::reference::draft;
@@ -234,8 +234,7 @@ impl Draft<'_, '_> {
             _ => "tpm2",
         };
         let banks: Vec<String> = self.banks.iter().map(|bank| format!("\"{bank}\"")).collect();
-        let quirks: Vec<String> =
-            self.quirks.iter().map(|quirk| format!("\"{quirk}\"")).collect();
+        let quirks: Vec<String> = self.quirks.iter().map(|quirk| format!("\"{quirk}\"")).collect();
         let text = format!(
             "# Learned from {}; read it, drop what should be free, and sign it.\n\
              schema = \"firmware-profile/1\"\nid = {}\nserial = 1\nroot = \"{root}\"\n\
@@ -248,12 +247,7 @@ impl Draft<'_, '_> {
         self.line(&text);
     }
 
-    fn component(
-        &mut self,
-        plan: &Plan,
-        on: &[u32],
-        sets: &mut String,
-    ) -> Result<(), LearnError> {
+    fn component(&mut self, plan: &Plan, on: &[u32], sets: &mut String) -> Result<(), LearnError> {
         let mut text = format!("\n[[component]]\nname = \"{}\"\non = {on:?}\n", plan.name);
         let rules: Vec<String> = on
             .iter()
@@ -471,7 +465,8 @@ impl Draft<'_, '_> {
 
     fn ima(&mut self) {
         let Some(files) = &self.wanted.files else { return };
-        let mut text = "\n[ima]\nallow = [\"@set:ima-files\"]\nviolations = \"refuse\"\n".to_owned();
+        let mut text =
+            "\n[ima]\nallow = [\"@set:ima-files\"]\nviolations = \"refuse\"\n".to_owned();
         if !self.wanted.ima_policy.is_empty() {
             let words: Vec<String> = self.wanted.ima_policy.iter().map(|w| quoted(w)).collect();
             let _ = writeln!(text, "policy = [{}]", words.join(", "));
@@ -489,12 +484,8 @@ impl Draft<'_, '_> {
     fn evidence(&mut self) {
         let mut text = String::new();
         for (log, pcrs, ima) in &self.wanted.evidence {
-            let _ = write!(
-                text,
-                "\n[[evidence]]\nlog = {}\npcrs = {}\n",
-                quoted(log),
-                quoted(pcrs)
-            );
+            let _ =
+                write!(text, "\n[[evidence]]\nlog = {}\npcrs = {}\n", quoted(log), quoted(pcrs));
             if let Some(ima) = ima {
                 let _ = writeln!(text, "ima = {}", quoted(ima));
             }

@@ -92,8 +92,8 @@ impl Set {
         let issuer = fields.text("issuer")?.unwrap_or_default();
         let content = Content::from_fields(&mut fields)?;
         fields.finish()?;
-        let canonical = canonical::write(json)
-            .map_err(|error| ProfileError::Syntax(error.to_string()))?;
+        let canonical =
+            canonical::write(json).map_err(|error| ProfileError::Syntax(error.to_string()))?;
         let sha256 = crypto::sha256(&canonical);
         Ok(Self { name, serial, issuer, content, sha256, canonical })
     }
