@@ -143,34 +143,75 @@ fn each_log_is_accepted_by_the_profile_learned_from_it() {
     println!("{} of {} logs accepted by their own profile", cases.len(), cases.len());
 }
 
-#[test]
-fn every_mutation_in_a_decided_register_is_refused_with_a_reason() {
-    let mut by_class: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut by_reason: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut refused, mut accepted, mut recorded, mut logs) = (0, Vec::new(), 0, 0);
-    for case in cases() {
+/// What became of the mutations of one log.
+#[derive(Default)]
+struct Tally {
+    by_class: BTreeMap<&'static str, usize>,
+    by_reason: BTreeMap<String, usize>,
+    /// In registers that are recorded and not decided.
+    recorded: usize,
+    accepted: Vec<String>,
+}
+
+impl Tally {
+    fn of(case: &Case) -> Self {
+        let mut tally = Self::default();
         let log = case.log();
         let profile = Profile::parse(&learned(std::slice::from_ref(&log), false).text).unwrap();
         let quoted = appraisal::unsigned_values(&profile, &log);
         let grades = log.grade(&Grading::INSPECT);
         for mutation in mutate::mutations(&log, &grades) {
             let faults = parse(&profile, case.ccel, &mutation.bytes, &quoted);
-            *by_class.entry(mutation.class).or_default() += 1;
+            *tally.by_class.entry(mutation.class).or_default() += 1;
             match faults.first() {
-                Some(fault) => {
-                    *by_reason.entry(fault.code.to_string()).or_default() += 1;
-                    refused += 1;
-                }
+                Some(fault) => *tally.by_reason.entry(fault.code.to_string()).or_default() += 1,
                 None if mutation.register.is_some_and(|r| !profile.decided().contains(&r)) => {
-                    recorded += 1;
+                    tally.recorded += 1;
                 }
-                None => accepted.push((case.name.clone(), mutation.class, mutation.event)),
+                None => {
+                    let (name, class, event) = (&case.name, mutation.class, mutation.event);
+                    tally.accepted.push(format!("{name}: {class} of event {event:?}"));
+                }
             }
         }
-        logs += 1;
+        tally
     }
-    println!("{logs} logs: {refused} mutations refused, {} accepted", accepted.len());
-    println!("{recorded} changed registers that are recorded and not decided");
-    println!("by class {by_class:?}\nby reason {by_reason:?}");
-    assert!(accepted.is_empty(), "{accepted:#?}");
+
+    fn add(&mut self, other: Self) {
+        for (class, count) in other.by_class {
+            *self.by_class.entry(class).or_default() += count;
+        }
+        for (reason, count) in other.by_reason {
+            *self.by_reason.entry(reason).or_default() += count;
+        }
+        self.recorded += other.recorded;
+        self.accepted.extend(other.accepted);
+    }
+}
+
+#[test]
+fn every_mutation_in_a_decided_register_is_refused_with_a_reason() {
+    let cases = cases();
+    let mut whole = Tally::default();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let of_worker = |worker: usize| {
+            let mut tally = Tally::default();
+            for case in cases.iter().skip(worker).step_by(workers) {
+                tally.add(Tally::of(case));
+            }
+            tally
+        };
+        let running: Vec<_> =
+            (0..workers).map(|worker| scope.spawn(move || of_worker(worker))).collect();
+        for worker in running {
+            whole.add(worker.join().unwrap());
+        }
+    });
+    let refused: usize = whole.by_reason.values().sum();
+    println!("{} logs: {refused} mutations refused", cases.len());
+    println!("{} accepted in registers that are decided", whole.accepted.len());
+    println!("{} changes of registers that are recorded and not decided", whole.recorded);
+    println!("by class {:?}\nby reason {:?}", whole.by_class, whole.by_reason);
+    assert!(whole.accepted.is_empty(), "{:#?}", whole.accepted);
 }

@@ -13,16 +13,19 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use assay_eventlog::Event;
+use assay_eventlog::Facts;
 use assay_eventlog::Format;
+use assay_eventlog::Grade;
+use assay_eventlog::Grades;
 use assay_eventlog::Grading;
 use assay_eventlog::Log;
 use assay_eventlog::Quirks;
+use assay_eventlog::Rule as Bound;
 use assay_eventlog::Value;
 use assay_evidence::digest::Digest;
 use assay_evidence::digest::HashAlgorithm;
 use assay_evidence::time::Time;
 
-use crate::reference::class;
 use crate::reference::draft;
 use crate::reference::draft::list;
 use crate::reference::draft::quoted;
@@ -141,7 +144,8 @@ pub fn learn(logs: &[Log<'_>], wanted: &Wanted<'_>) -> Result<Learned, LearnErro
 
 struct Boot<'l> {
     by_register: BTreeMap<u32, Vec<Event<'l>>>,
-    facts: assay_eventlog::Facts,
+    grades: Grades,
+    facts: Facts,
 }
 
 impl<'l> Boot<'l> {
@@ -150,8 +154,9 @@ impl<'l> Boot<'l> {
         for event in log.events() {
             by_register.entry(event.register()).or_default().push(event);
         }
-        let facts = log.facts(&log.grade(&Grading::INSPECT), &[]);
-        Self { by_register, facts }
+        let grades = log.grade(&Grading::INSPECT);
+        let facts = log.facts(&grades, &[]);
+        Self { by_register, grades, facts }
     }
 
     fn events(&self, register: u32) -> &[Event<'l>] {
@@ -351,8 +356,13 @@ impl Draft<'_, '_> {
                     continue;
                 }
                 let mut set = draft::columns_of(events, class, &self.banks);
-                if class::is_bound(class) {
-                    set.rows.iter_mut().for_each(|row| row.text_sha256 = None);
+                let of_class = events.iter().filter(|event| event.class().name() == class);
+                for (row, event) in set.rows.iter_mut().zip(of_class) {
+                    // A text that is hashed as it stands needs no further word; one that a quirk
+                    // binds in part, or nothing does, is kept.
+                    if boot.grades.grade(event.index()) == Some(Grade::Bound(Bound::Data)) {
+                        row.text_sha256 = None;
+                    }
                 }
                 way.insert((*register, class), set);
             }
