@@ -45,6 +45,7 @@ mod lane;
 pub mod proof;
 pub mod reader;
 pub mod replay;
+mod seen;
 pub mod state;
 pub mod template;
 mod text;
@@ -59,6 +60,7 @@ pub use reader::Reader;
 pub use replay::Covered;
 pub use replay::Place;
 pub use replay::Replay;
+pub use seen::Violation;
 pub use state::State;
 pub use template::Template;
 

@@ -227,9 +227,15 @@ fn one_bank_that_does_not_follow_refuses_the_list() {
     assert!(quoted.insert(10, kernel_list::pcr10(&items[..5], SHA1.0, Way::Hashed)));
     assert_eq!(refused(&list, &quoted), Reason::LogReplayMismatch);
 
-    let mut sm3 = kernel_list::quoted(&items, &[SHA256]);
-    assert!(sm3.insert(10, Digest::zero(HashAlgorithm::Sm3_256)));
-    assert_eq!(refused(&list, &sm3), Reason::LogAlg);
+    // SM3 is not computed here: told, where another bank binds the list, else refused.
+    let zero = Digest::zero(HashAlgorithm::Sm3_256);
+    let mut beside = kernel_list::quoted(&items, &[SHA256]);
+    assert!(beside.insert(10, zero));
+    let found = covered(&list, &beside).unwrap();
+    assert_eq!(found.banks_not_replayed(), [HashAlgorithm::Sm3_256]);
+    let mut alone = Registers::new();
+    assert!(alone.insert(10, zero));
+    assert_eq!(refused(&list, &alone), Reason::LogAlg);
     assert_eq!(refused(&list, &Registers::new()), Reason::PcrSelection);
 }
 
@@ -427,8 +433,11 @@ fn rounds_follow_each_other_by_a_state_below_1_kib() {
 
     assert_eq!(state.files(), 11);
     // An empty tail: the registers stand where they stood.
-    let found = feed(Replay::new(&state, &whole).unwrap(), &[], 1).unwrap();
+    let found = feed(watch(Replay::new(&state, &whole).unwrap()).unwrap(), &[], 1).unwrap();
     assert_eq!((found.within(), found.state()), (0, &state));
+    // Whoever watches a file does so in every round, else a change would go by.
+    let error = feed(Replay::new(&state, &whole).unwrap(), &[], 1).unwrap_err();
+    assert_eq!(error.reason(), Reason::Internal);
 }
 
 #[test]

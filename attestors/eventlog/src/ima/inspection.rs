@@ -14,8 +14,9 @@ use crate::ima::boot_aggregate::Rule;
 use crate::ima::entry::Entry;
 use crate::ima::error::Error;
 use crate::ima::reader::Reader;
+use crate::ima::replay::Covered;
 use crate::ima::replay::Replay;
-use crate::ima::replay::Violation;
+use crate::ima::seen::Violation;
 use crate::ima::state::State;
 
 #[derive(Clone, Debug, Serialize)]
@@ -35,6 +36,8 @@ pub struct Inspection {
     /// Entries of the longest prefix that leads to the given registers.
     pub covered: Option<u64>,
     pub quirks: Quirks,
+    /// Given banks whose hash is not computed here.
+    pub not_replayed: Vec<HashAlgorithm>,
     pub warnings: Vec<Finding>,
     /// Why the list does not lead to the given registers.
     #[serde(skip)]
@@ -71,8 +74,8 @@ impl Inspection {
         let count = reader.finish()?;
 
         let covered = towards.map(Replay::finish);
-        let state = covered.as_ref().and_then(|covered| covered.as_ref().ok()).map(|c| c.state());
-        let registers = whole.values(state);
+        let state = covered.as_ref().and_then(|covered| covered.as_ref().ok());
+        let registers = whole.values(state.map(Covered::state));
         let mut warnings = whole.told().warnings();
         let mut rule = None;
         if let Some(given) = given {
@@ -81,6 +84,8 @@ impl Inspection {
                 Err(error) => warnings.push(error.finding()),
             }
         }
+        let not_replayed =
+            state.map_or_else(Vec::new, |covered| covered.banks_not_replayed().to_vec());
         let (covered, quirks, refusal) = match covered {
             None => (None, Quirks::NONE, None),
             Some(Ok(covered)) => (Some(covered.state().entries()), covered.quirks(), None),
@@ -101,6 +106,7 @@ impl Inspection {
             }),
             covered,
             quirks,
+            not_replayed,
             warnings,
             refusal,
         })

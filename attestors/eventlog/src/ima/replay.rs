@@ -14,10 +14,8 @@
 use assay_evidence::Digest;
 use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
-use assay_evidence::Reason;
 use assay_evidence::Registers;
 use assay_evidence::crypto;
-use serde::Serialize;
 
 use crate::Quirk;
 use crate::Quirks;
@@ -31,6 +29,8 @@ use crate::ima::error::Error;
 use crate::ima::lane::Hashed;
 use crate::ima::lane::Lane;
 use crate::ima::lane::ROOM;
+use crate::ima::seen::Seen;
+use crate::ima::seen::Violation;
 use crate::ima::state;
 use crate::ima::state::Bank;
 use crate::ima::state::Mode;
@@ -43,6 +43,8 @@ use crate::ima::state::Watched;
 pub struct Replay<'a> {
     state: State,
     quoted: Vec<Digest>,
+    /// Quoted banks that nothing here computes.
+    unknown: Vec<HashAlgorithm>,
     lanes: Vec<Lane>,
     room: [u8; ROOM],
     watched: Vec<&'a [u8]>,
@@ -54,13 +56,6 @@ pub struct Replay<'a> {
     within: u64,
     beyond: u64,
     seen: Seen,
-}
-
-/// What is told of the new entries beside their number.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    mismatches: Capped<u64>,
-    violations: Capped<Violation>,
 }
 
 /// Where an entry stands to the quote, if the quote is reached at all.
@@ -79,14 +74,6 @@ pub enum Columns {
     Ignore,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Violation {
-    /// Place in the whole list, from 0.
-    pub index: u64,
-    /// Bound by nothing.
-    pub claimed_path: String,
-}
-
 /// A verified prefix of a list. It can be made only by replaying one to quoted values.
 ///
 /// ```compile_fail,E0451
@@ -99,22 +86,25 @@ pub struct Covered {
     state: State,
     within: u64,
     beyond: u64,
+    unknown: Vec<HashAlgorithm>,
     seen: Seen,
 }
 
 impl<'a> Replay<'a> {
-    /// Goes on where `state` ends, towards the value of PCR 10 in every bank of `quoted`. Other
-    /// registers in it do not matter here.
+    /// Goes on where `state` ends, towards the value of PCR 10 in every bank of `quoted` that can be
+    /// computed: what is not is told by [`Covered::banks_not_replayed`]. Other registers in it do
+    /// not matter here.
     pub fn new(state: &State, quoted: &Registers) -> Result<Replay<'a>, Error> {
         let quoted: Vec<Digest> =
             quoted.keys().filter_map(|bank| quoted.value(*bank, REGISTER).copied()).collect();
         if quoted.is_empty() {
             return Err(Error::NotQuoted { register: REGISTER });
         }
-        if let Some(value) =
-            quoted.iter().find(|value| crypto::hash(value.algorithm(), &[]).is_none())
-        {
-            return Err(Error::BankUnknown { bank: value.algorithm() });
+        let computed = |value: &Digest| crypto::hash(value.algorithm(), &[]).is_some();
+        let (quoted, unknown): (Vec<_>, Vec<_>) = quoted.into_iter().partition(computed);
+        let unknown: Vec<HashAlgorithm> = unknown.iter().map(Digest::algorithm).collect();
+        if let (Some(bank), true) = (unknown.first(), quoted.is_empty()) {
+            return Err(Error::BankUnknown { bank: *bank });
         }
         let mut state = state.clone();
         if state.entries == 0 {
@@ -131,6 +121,7 @@ impl<'a> Replay<'a> {
             lanes: Lane::of(&state.banks),
             state,
             quoted,
+            unknown,
             room: [0; ROOM],
             watched: Vec::new(),
             columns: Columns::Compare,
@@ -169,8 +160,8 @@ impl<'a> Replay<'a> {
         self
     }
 
-    /// Follows what is measured at this path. From the first entry of a boot, or, in later rounds,
-    /// only paths that were followed from there.
+    /// Follows what is measured at this path: from the first entry of a boot on, and then in every
+    /// round.
     pub fn watching(mut self, path: &'a [u8]) -> Result<Replay<'a>, Error> {
         let full = self.state.watched.len() >= state::MAX_WATCHED;
         if self.state.watched(path).is_none() {
@@ -180,7 +171,9 @@ impl<'a> Replay<'a> {
             let path = state::short_hash(path);
             self.state.watched.push(Watched { path, digest: None, changes: 0 });
         }
-        self.watched.push(path);
+        if !self.watched.contains(&path) {
+            self.watched.push(path);
+        }
         Ok(self)
     }
 
@@ -221,7 +214,16 @@ impl<'a> Replay<'a> {
             let (found, expected) = self.nearest().map(|value| value.to_string()).into();
             return Err(Error::NotReached { entries: self.state.entries, found, expected });
         }
-        Ok(Covered { state: self.state, within: self.within, beyond: self.beyond, seen: self.seen })
+        if self.watched.len() != self.state.watched.len() {
+            return Err(Error::State("a file that was watched so far was not in this round"));
+        }
+        Ok(Covered {
+            state: self.state,
+            within: self.within,
+            beyond: self.beyond,
+            unknown: self.unknown,
+            seen: self.seen,
+        })
     }
 
     /// Towards nothing: every bank in every way, to the end of the list. For inspection only.
@@ -234,6 +236,7 @@ impl<'a> Replay<'a> {
             lanes: Lane::of(&state.banks),
             state,
             quoted: Vec::new(),
+            unknown: Vec::new(),
             room: [0; ROOM],
             watched: Vec::new(),
             columns: Columns::Compare,
@@ -288,7 +291,7 @@ impl<'a> Replay<'a> {
             lane.load_entry(&hashed);
         }
         if compared && !hashed.is_told_by(column) {
-            self.seen.mismatches.push(|| index);
+            self.seen.mismatch(index);
         }
     }
 
@@ -309,9 +312,7 @@ impl<'a> Replay<'a> {
         match entry.kind() {
             Kind::Violation { claimed_path } => {
                 self.state.violations = self.state.violations.saturating_add(1);
-                self.seen
-                    .violations
-                    .push(|| Violation { index, claimed_path: entry::shown(claimed_path) });
+                self.seen.violation(index, claimed_path);
             }
             Kind::BootAggregate(_) => {
                 if index == 0 {
@@ -402,6 +403,11 @@ impl Covered {
         self.seen.violations()
     }
 
+    /// Quoted banks to which the list was not replayed, since their hash is not computed here.
+    pub fn banks_not_replayed(&self) -> &[HashAlgorithm] {
+        &self.unknown
+    }
+
     /// Quirks without which the list would not have led to the quote.
     pub fn quirks(&self) -> Quirks {
         let older = |bank: &Bank| bank.modes == Modes::NONE.with(Mode::PaddedSha1AndViolations);
@@ -421,33 +427,7 @@ impl Covered {
     /// One finding for each of [`Covered::violations`]. Whether they refuse is the policy's
     /// business; the path is only claimed.
     pub fn violation_findings(&self) -> Vec<Finding> {
-        self.seen.violations.findings(|violation| {
-            Finding::new(
-                Reason::ImaViolation,
-                format!("ima.entry.{}.violation", violation.index),
-                format!("claimed path `{}`", violation.claimed_path),
-                "a file that does not change while it is measured",
-                "Linux, security/integrity/ima/ima_main.c, ima_rdwr_violation_check",
-            )
-        })
-    }
-}
-
-impl Seen {
-    pub(super) fn violations(&self) -> &[Violation] {
-        &self.violations.kept
-    }
-
-    pub(super) fn warnings(&self) -> Vec<Finding> {
-        self.mismatches.findings(|index| {
-            Finding::new(
-                Reason::ImaTemplateHashMismatch,
-                format!("ima.entry.{index}.template_digest"),
-                "a column that is not the hash of the entry",
-                "the hash of the entry",
-                "Linux, security/integrity/ima, template digest",
-            )
-        })
+        self.seen.violation_findings()
     }
 }
 
@@ -462,37 +442,6 @@ impl Bank {
     }
 }
 
-/// The first few of something, and how many there were.
-#[derive(Clone, Debug)]
-struct Capped<T> {
-    kept: Vec<T>,
-    count: u64,
-}
-
-impl<T> Default for Capped<T> {
-    fn default() -> Capped<T> {
-        Capped { kept: Vec::new(), count: 0 }
-    }
-}
-
-impl<T> Capped<T> {
-    fn push(&mut self, item: impl FnOnce() -> T) {
-        self.count = self.count.saturating_add(1);
-        if self.kept.len() < MAX_KEPT {
-            self.kept.push(item());
-        }
-    }
-
-    fn findings(&self, finding: impl Fn(&T) -> Finding) -> Vec<Finding> {
-        let mut findings: Vec<Finding> = self.kept.iter().map(finding).collect();
-        let kept = u64::try_from(self.kept.len()).unwrap_or(u64::MAX);
-        if let (Some(last), true) = (findings.last_mut(), self.count > kept) {
-            last.found = format!("{} (and {} more)", last.found, self.count.saturating_sub(kept));
-        }
-        findings
-    }
-}
-
 fn names(values: &[Digest]) -> String {
     values.iter().map(|value| value.algorithm().name()).collect::<Vec<_>>().join("+")
 }
@@ -501,5 +450,3 @@ fn names(values: &[Digest]) -> String {
 /// critical data, the steps of the load.
 const KEXEC: [&[u8]; 3] = [b"kexec-cmdline", b"kexec_load", b"kexec_execute"];
 const SHA1_SIZE: usize = HashAlgorithm::Sha1.size();
-/// A flood of warnings says no more than its first ones.
-const MAX_KEPT: usize = 16;
