@@ -20,6 +20,7 @@ use crate::der::OCTET_STRING;
 use crate::der::SEQUENCE;
 use crate::der::without_leading_zeros;
 use crate::key::PublicKey;
+use crate::reason::Reason;
 use crate::signed::Signed;
 use crate::signed::SignedError;
 use crate::signed::Strength;
@@ -63,6 +64,13 @@ pub enum CrlError {
     Delta,
     #[error("a list that speaks for other issuers, for some reasons only, or not of certificates")]
     Partial,
+}
+
+impl CrlError {
+    /// The stable code, whatever the fault: a list that cannot be read helps nobody.
+    pub const fn reason(&self) -> Reason {
+        Reason::CrlInvalid
+    }
 }
 
 impl RevocationList {

@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -270,6 +271,13 @@ fn ec_spki(curve: &[u64], point: &[u8]) -> Vec<u8> {
 fn main() {
     let out = PathBuf::from(std::env::args().nth(1).expect("a folder to write to"));
     fs::create_dir_all(&out).unwrap();
+    for (name, bytes) in files() {
+        fs::write(out.join(name), bytes).unwrap();
+    }
+}
+
+/// All files of the zoo by their names.
+pub fn files() -> BTreeMap<String, Vec<u8>> {
     let keys = Keys {
         root: RsaKey::generate("root", 2048),
         issuer: RsaKey::generate("issuer", 2048),
@@ -277,25 +285,22 @@ fn main() {
         small: RsaKey::generate("small", 1024),
         roca: RsaKey::generate_flawed("roca"),
     };
-    let write = |name: String, bytes: &[u8]| fs::write(out.join(name), bytes).unwrap();
-    write("root.der".into(), &ca("Zoo root", "Zoo root", &keys.root).signed_by(&keys.root));
-    write("issuer.der".into(), &ca("Zoo issuer", "Zoo root", &keys.issuer).signed_by(&keys.root));
-
+    let mut files = BTreeMap::new();
+    let root = ca("Zoo root", "Zoo root", &keys.root).signed_by(&keys.root);
+    let issuer = ca("Zoo issuer", "Zoo root", &keys.issuer).signed_by(&keys.root);
+    files.extend([("root.der".to_owned(), root), ("issuer.der".to_owned(), issuer)]);
     let mut table = String::from("# name\texpected\twhy\n");
     for case in cases(&keys) {
         table += &format!("{}\t{}\t{}\n", case.name, case.expected, case.why);
-        write(format!("{}.ek", case.name), &case.file);
-        for (index, issuer) in case.issuers.iter().flatten().enumerate() {
-            write(format!("{}.issuer-{}", case.name, index + 1), issuer);
+        files.insert(format!("{}.ek", case.name), case.file);
+        for (index, issuer) in case.issuers.into_iter().flatten().enumerate() {
+            files.insert(format!("{}.issuer-{}", case.name, index + 1), issuer);
         }
-        if let Some(root) = case.root {
-            write(format!("{}.root", case.name), &root);
-        }
-        if let Some(list) = case.list {
-            write(format!("{}.crl", case.name), &list);
-        }
+        files.extend(case.root.map(|root| (format!("{}.root", case.name), root)));
+        files.extend(case.list.map(|list| (format!("{}.crl", case.name), list)));
     }
-    fs::write(out.join("cases.tsv"), table).unwrap();
+    files.insert("cases.tsv".into(), table.into_bytes());
+    files
 }
 
 fn cases(keys: &Keys) -> Vec<Case> {

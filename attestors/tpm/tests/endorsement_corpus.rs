@@ -62,7 +62,10 @@ fn every_case_of_the_corpus_gets_its_verdict() {
                     .map(|_| ())
                     .map_err(|fault| fault.reason().to_string())
             }
-            "ca" | "ca-set" => Ok(assert!(!certificates(path).is_empty(), "{name}")),
+            "ca" | "ca-set" => {
+                assert!(!certificates(path).is_empty(), "{name}");
+                Ok(())
+            }
             _ => {
                 left_out.push(name.to_owned());
                 continue;

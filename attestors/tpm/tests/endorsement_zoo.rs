@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[allow(dead_code)]
+#[path = "../examples/zoo.rs"]
+mod generator;
 #[path = "support/zoo.rs"]
 mod zoo;
 
@@ -32,6 +35,16 @@ fn every_odd_certificate_is_accepted_and_every_twin_refused_for_its_fault() {
     assert!(wrong.is_empty(), "{wrong:#?}");
     println!("zoo: {genuine} accepted, {refused} refused, each by its reason");
     assert!(genuine >= 40 && refused >= 40, "{genuine} and {refused}");
+}
+
+#[test]
+fn the_zoo_is_what_its_generator_makes() {
+    let made = generator::files();
+    for (name, bytes) in &made {
+        let kept = std::fs::read(zoo::folder().join(name)).unwrap_or_default();
+        assert!(&kept == bytes, "{name}: run the example `zoo` again");
+    }
+    assert_eq!(std::fs::read_dir(zoo::folder()).unwrap().count(), made.len());
 }
 
 #[test]
@@ -158,6 +171,8 @@ fn one_certificate_in_a_file_of_either_form() {
         let faults = plain.verify(&many).unwrap_err();
         assert_eq!(faults[0].reason(), Reason::EkCertMalformed);
     }
+    let described = [b"subject=CN\r\n", &one[..]].concat();
+    assert!(plain.verify(&described).is_ok());
     for nothing in [&[][..], &[0xff; 64], &[0; 64], b"-----BEGIN CERTIFICATE-----\n"] {
         let faults = plain.verify(nothing).unwrap_err();
         assert_eq!(faults[0].reason(), Reason::EkCertMalformed);

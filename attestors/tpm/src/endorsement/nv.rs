@@ -11,7 +11,9 @@ use crate::error::Error;
 
 /// The one certificate in a file: PEM, or what was read from an index.
 pub fn certificate_in_file(bytes: &[u8]) -> Result<Certificate, Error> {
-    if !bytes.starts_with(PEM_BEGIN) {
+    // Text may stand before the first line of PEM; a certificate in an index never begins so.
+    let is_binary = matches!(bytes, [0x30, ..] | [0x10, 0x01, ..]);
+    if is_binary || !bytes.windows(PEM_BEGIN.len()).any(|window| window == PEM_BEGIN) {
         return certificate_in_nv(bytes);
     }
     let mut all = Certificate::parse_set(bytes).map_err(Error::EkCertificate)?;
