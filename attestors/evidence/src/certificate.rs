@@ -25,12 +25,15 @@ use crate::der::Element;
 use crate::der::INTEGER;
 use crate::der::OCTET_STRING;
 use crate::der::SEQUENCE;
+use crate::extension;
+use crate::extension::dotted;
 use crate::key::KeyError;
 use crate::key::KeyFault;
 use crate::key::PublicKey;
 use crate::signed::Signed;
 use crate::time::Time;
 
+pub use crate::extension::RawExtension;
 pub use crate::signed::CertificateSignature;
 pub use crate::signed::SignedError;
 pub use crate::signed::Strength;
@@ -51,8 +54,6 @@ struct Facts {
     key: Result<PublicKey, KeyError>,
     key_fault: OnceLock<Option<KeyFault>>,
     extensions: Extensions,
-    /// OID, critical, value.
-    raw_extensions: Vec<(String, bool, Vec<u8>)>,
 }
 
 /// What the extensions say, as far as a path and a profile ask.
@@ -133,14 +134,6 @@ pub struct NameConstraints {
     pub excluded: Vec<AltName>,
 }
 
-/// One extension as it stands there, read by nobody yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RawExtension<'a> {
-    pub critical: bool,
-    /// The contents of extnValue.
-    pub value: &'a [u8],
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateError {
@@ -188,11 +181,6 @@ impl Certificate {
             key: PublicKey::from_parsed_spki(&tbs.subject_pki),
             key_fault: OnceLock::new(),
             extensions: extensions(&parsed)?,
-            raw_extensions: parsed
-                .extensions()
-                .iter()
-                .map(|raw| (raw.oid.to_id_string(), raw.critical, raw.value.to_vec()))
-                .collect(),
             der: der.to_vec(),
         };
         Ok((Certificate(Arc::new(facts)), rest))
@@ -273,8 +261,14 @@ impl Certificate {
 
     /// Any extension, by its dotted OID, as it stands there; what it says is the caller's to read.
     pub fn extension(&self, oid: &str) -> Option<RawExtension<'_>> {
-        let (_, critical, value) = self.0.raw_extensions.iter().find(|(other, ..)| other == oid)?;
-        Some(RawExtension { critical: *critical, value })
+        let mut rest = raw_extensions(self.tbs())?;
+        while !rest.is_empty() {
+            let (found, extension) = extension::take(&mut rest)?;
+            if dotted(found) == oid {
+                return Some(extension);
+            }
+        }
+        None
     }
 
     pub fn tbs(&self) -> &[u8] {
@@ -329,9 +323,9 @@ fn extensions(certificate: &X509Certificate<'_>) -> Result<Extensions, Certifica
         Extensions { version_3: certificate.version() == X509Version::V3, ..Extensions::default() };
     let mut seen = Vec::new();
     for extension in certificate.extensions() {
-        let oid = extension.oid.to_id_string();
+        let oid = extension.oid.as_bytes();
         if seen.contains(&oid) {
-            return Err(CertificateError::DuplicateExtension(oid));
+            return Err(CertificateError::DuplicateExtension(dotted(oid)));
         }
         match extension.parsed_extension() {
             ParsedExtension::BasicConstraints(basic) => {
@@ -355,10 +349,10 @@ fn extensions(certificate: &X509Certificate<'_>) -> Result<Extensions, Certifica
                 });
             }
             // What decides is not passed over for being written so that it cannot be read.
-            _ if DECISIVE.contains(&oid.as_str()) => out.unknown_critical.push(oid.clone()),
+            _ if DECISIVE.contains(&oid) => out.unknown_critical.push(dotted(oid)),
             // Policies are not evaluated: an EK says what it is by its EKU and its issuer.
-            _ if UNDERSTOOD.contains(&oid.as_str()) => {}
-            _ if extension.critical => out.unknown_critical.push(oid.clone()),
+            _ if UNDERSTOOD.contains(&oid) => {}
+            _ if extension.critical => out.unknown_critical.push(dotted(oid)),
             ParsedExtension::SubjectKeyIdentifier(id) => {
                 out.subject_key_id = Some(id.0.to_vec());
             }
@@ -446,6 +440,18 @@ fn hardware_module(mut value: &[u8]) -> Option<AltName> {
     whole.then(|| AltName::HardwareModule { kind: kind.to_id_string(), serial: serial.to_vec() })
 }
 
+/// The contents of Extensions within TBSCertificate (RFC 5280 §4.1).
+fn raw_extensions(tbs: &[u8]) -> Option<&[u8]> {
+    let mut fields = der::sequence(tbs)?;
+    while !fields.is_empty() {
+        let field = der::take(&mut fields)?;
+        if field.tag == EXPLICIT_EXTENSIONS {
+            return der::sequence(field.contents);
+        }
+    }
+    None
+}
+
 /// Where TBSCertificate (RFC 5280 §4.1) has its algorithm: behind version and serial number.
 fn algorithm(mut fields: &[u8]) -> Option<Element<'_>> {
     let mut serial = der::take(&mut fields)?;
@@ -457,6 +463,8 @@ fn algorithm(mut fields: &[u8]) -> Option<Element<'_>> {
 
 /// A promise of docs/reference/limits.md.
 pub const MAX_CERTIFICATE: usize = 16 * 1024;
+/// [3] EXPLICIT Extensions
+const EXPLICIT_EXTENSIONS: u8 = 0xa3;
 /// [0] EXPLICIT Version
 const EXPLICIT_VERSION: u8 = EXPLICIT_0;
 const EXPLICIT_0: u8 = 0xa0;
@@ -464,7 +472,8 @@ const EXPLICIT_0: u8 = 0xa0;
 const HARDWARE_MODULE_NAME: &str = "1.3.6.1.5.5.7.8.4";
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 const COMMON_NAME: &str = "2.5.4.3";
-/// basicConstraints, keyUsage, extKeyUsage, subjectAltName, nameConstraints.
-const DECISIVE: [&str; 5] = ["2.5.29.19", "2.5.29.15", "2.5.29.37", "2.5.29.17", "2.5.29.30"];
+/// Below 2.5.29: basicConstraints, keyUsage, extKeyUsage, subjectAltName, nameConstraints.
+const DECISIVE: [&[u8]; 5] =
+    [&[0x55, 0x1d, 19], &[0x55, 0x1d, 15], &[0x55, 0x1d, 37], &[0x55, 0x1d, 17], &[0x55, 0x1d, 30]];
 /// certificatePolicies, and subjectDirectoryAttributes, where some vendors put TPM details.
-const UNDERSTOOD: [&str; 2] = ["2.5.29.32", "2.5.29.9"];
+const UNDERSTOOD: [&[u8]; 2] = [&[0x55, 0x1d, 32], &[0x55, 0x1d, 9]];

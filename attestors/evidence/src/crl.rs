@@ -5,20 +5,19 @@
 //! a full list of its signer would turn "revoked" into "not on the list". Fetching is the business
 //! of whoever is online.
 
-use x509_parser::der_parser::oid::Oid;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
 use crate::crypto;
 use crate::der;
-use crate::der::BOOLEAN;
 use crate::der::Element;
 use crate::der::INTEGER;
-use crate::der::OBJECT_IDENTIFIER;
-use crate::der::OCTET_STRING;
 use crate::der::SEQUENCE;
 use crate::der::without_leading_zeros;
+use crate::extension;
+use crate::extension::RawExtension;
+use crate::extension::dotted;
 use crate::key::PublicKey;
 use crate::reason::Reason;
 use crate::signed::Signed;
@@ -258,16 +257,10 @@ fn scope(extensions: &[u8]) -> Result<Scope, CrlError> {
     Ok(scope)
 }
 
-struct Extension<'a> {
-    critical: bool,
-    value: &'a [u8],
-}
-
-/// Extensions ::= SEQUENCE OF SEQUENCE { OBJECT IDENTIFIER, BOOLEAN DEFAULT FALSE, OCTET STRING },
-/// or no byte at all.
+/// Extensions ::= SEQUENCE OF Extension, or no byte at all.
 fn each_once(
     extensions: &[u8],
-    mut accept: impl FnMut(&[u8], &Extension<'_>) -> Result<(), CrlError>,
+    mut accept: impl FnMut(&[u8], &RawExtension<'_>) -> Result<(), CrlError>,
 ) -> Result<(), CrlError> {
     if extensions.is_empty() {
         return Ok(());
@@ -275,7 +268,7 @@ fn each_once(
     let mut rest = der::sequence(extensions).ok_or(CrlError::Malformed)?;
     let mut seen: Vec<&[u8]> = Vec::new();
     while !rest.is_empty() {
-        let (oid, extension) = extension(&mut rest).ok_or(CrlError::Malformed)?;
+        let (oid, extension) = extension::take(&mut rest).ok_or(CrlError::Malformed)?;
         if seen.contains(&oid) {
             return Err(CrlError::DuplicateExtension(dotted(oid)));
         }
@@ -286,24 +279,6 @@ fn each_once(
         seen.push(oid);
     }
     Ok(())
-}
-
-fn extension<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], Extension<'a>)> {
-    let mut fields = der::take(rest).filter(|extension| extension.tag == SEQUENCE)?.contents;
-    let oid = der::take(&mut fields).filter(|oid| oid.tag == OBJECT_IDENTIFIER)?;
-    let critical = match fields.first() {
-        Some(&BOOLEAN) => match der::take(&mut fields)?.contents {
-            [flag] => *flag != 0,
-            _ => return None,
-        },
-        _ => false,
-    };
-    let value = der::take(&mut fields).filter(|value| value.tag == OCTET_STRING)?;
-    fields.is_empty().then_some((oid.contents, Extension { critical, value: value.contents }))
-}
-
-fn dotted(oid: &[u8]) -> String {
-    Oid::new(oid.into()).to_id_string()
 }
 
 /// IssuingDistributionPoint, RFC 5280 §5.2.5; nothing if the list leaves out what is asked of it.

@@ -22,6 +22,7 @@ pub mod crl;
 pub mod crypto;
 pub mod der;
 pub mod digest;
+mod extension;
 pub mod key;
 pub mod nonce;
 mod pss;

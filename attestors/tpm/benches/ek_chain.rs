@@ -137,5 +137,5 @@ fn time<T>(call: &dyn Fn() -> T) -> Duration {
     start.elapsed() / TIMES
 }
 
-const ROUNDS: usize = 30;
-const TIMES: u32 = 50;
+const ROUNDS: usize = 400;
+const TIMES: u32 = 5;
