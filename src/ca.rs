@@ -30,6 +30,7 @@
 //! ```
 //! It decides nothing about who may have an identity; that is the grant's.
 
+mod attestation;
 mod authority;
 mod certificate;
 mod der;
@@ -46,6 +47,7 @@ use assay_evidence::Time;
 use crate::keys::KeysError;
 use crate::store::StoreError;
 
+pub use attestation::AttestationCertificate;
 pub use authority::Authority;
 pub use authority::AuthorityConfig;
 pub use authority::Life;

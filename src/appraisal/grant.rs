@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
+use assay_tpm::ProvedKey;
 use serde::Serialize;
 
 use crate::appraisal::Authorized;
@@ -41,6 +42,8 @@ pub enum GrantKind {
     Agent { standing: Standing },
     /// The server's own TLS certificate.
     Server { id: SpiffeId, custody: CustodyProof },
+    /// A certificate that says which TPM an attestation key is in.
+    AttestationKey { standing: Standing, spki_der: Vec<u8> },
     /// An act on the authority itself: creation, rotation, revocation list.
     Authority { trust_domain: TrustDomain, act: AuthorityAct },
 }
@@ -128,6 +131,19 @@ impl Grant {
         Self { kind: GrantKind::Server { id: trust_domain.server(), custody } }
     }
 
+    /// The certificate of a node's attestation key: the node must stand, and the key be one that
+    /// is believed for a reason. It names no SPIFFE ID, so nothing else can be signed with it.
+    pub fn attestation_key(
+        standing: &Standing,
+        key: &ProvedKey,
+        deny: &DenySet,
+        now: Moment,
+    ) -> Result<Self, Refused> {
+        demand_standing(standing, standing.node(), deny, now)?;
+        let spki_der = key.public_key().to_spki();
+        Ok(Self { kind: GrantKind::AttestationKey { standing: standing.clone(), spki_der } })
+    }
+
     pub fn authority(trust_domain: &TrustDomain, act: AuthorityAct) -> Self {
         Self { kind: GrantKind::Authority { trust_domain: trust_domain.clone(), act } }
     }
@@ -136,23 +152,24 @@ impl Grant {
         &self.kind
     }
 
-    /// The word for records: `workload`, `agent`, `server`, `authority`.
+    /// The word for records: `workload`, `agent`, `server`, `attestation-key`, `authority`.
     pub fn name(&self) -> &'static str {
         match &self.kind {
             GrantKind::Workload { .. } => "workload",
             GrantKind::Agent { .. } => "agent",
             GrantKind::Server { .. } => "server",
+            GrantKind::AttestationKey { .. } => "attestation-key",
             GrantKind::Authority { .. } => "authority",
         }
     }
 
-    /// Whose identity may be signed; `None` for acts on the authority.
+    /// Whose identity may be signed; `None` where the grant is for no identity.
     pub fn subject(&self) -> Option<&SpiffeId> {
         match &self.kind {
             GrantKind::Workload { entry, .. } => Some(entry.spiffe_id()),
             GrantKind::Agent { standing } => Some(standing.node()),
             GrantKind::Server { id, .. } => Some(id),
-            GrantKind::Authority { .. } => None,
+            GrantKind::AttestationKey { .. } | GrantKind::Authority { .. } => None,
         }
     }
 
@@ -165,7 +182,9 @@ impl Grant {
 
     pub fn standing(&self) -> Option<&Standing> {
         match &self.kind {
-            GrantKind::Workload { standing, .. } | GrantKind::Agent { standing } => Some(standing),
+            GrantKind::Workload { standing, .. }
+            | GrantKind::AttestationKey { standing, .. }
+            | GrantKind::Agent { standing } => Some(standing),
             _ => None,
         }
     }

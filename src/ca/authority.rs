@@ -19,8 +19,9 @@ use crate::ca::MAX_AUDIENCE_BYTES;
 use crate::ca::MAX_AUDIENCES;
 use crate::ca::certificate;
 use crate::ca::certificate::AuthorityCertificate;
+use crate::ca::certificate::AuthorityUse;
 use crate::ca::jwt;
-use crate::ca::prepared::PreparedAuthority;
+use crate::ca::prepared::PreparedCertificate;
 use crate::ca::prepared::PreparedJwt;
 use crate::ca::prepared::PreparedX509;
 use crate::ca::prepared::Terms;
@@ -67,18 +68,19 @@ pub struct AuthorityConfig {
 
 /// The authority; cheap to clone.
 #[derive(Clone)]
-pub struct Authority(Arc<Inner>);
+pub struct Authority(pub(super) Arc<Inner>);
 
-struct Inner {
-    config: AuthorityConfig,
-    keys: IssuingKeys,
-    store: Store,
-    clock: Clock,
-    random: Mutex<Box<dyn Random + Send>>,
-    certificate: AuthorityCertificate,
-    jwt_key_id: String,
-    jwt_not_after: Time,
-    bundle: RwLock<Bundle>,
+pub(super) struct Inner {
+    pub(super) config: AuthorityConfig,
+    pub(super) keys: IssuingKeys,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    pub(super) random: Mutex<Box<dyn Random + Send>>,
+    pub(super) certificate: AuthorityCertificate,
+    pub(super) jwt_key_id: String,
+    pub(super) jwt_not_after: Time,
+    pub(super) bundle: RwLock<Bundle>,
+    pub(super) making_attestation_authority: tokio::sync::Mutex<()>,
 }
 
 /// How far the authority's life has come.
@@ -123,8 +125,9 @@ impl Authority {
         let certificate = match kept(store, AuthorityKind::X509, &keys.x509, now).await? {
             Kept::Alive(row) => AuthorityCertificate::from_der(&row.public)?,
             Kept::Gone { revision } => {
-                let random = random.as_mut();
-                first_certificate(&keys.x509, store, &config, now, random, revision).await?
+                let serial = sixteen(random.as_mut())?;
+                let kind = AuthorityKind::X509;
+                first_certificate(kind, &keys.x509, store, &config, now, serial, revision).await?
             }
         };
         if certificate.trust_domain() != config.trust_domain.id() {
@@ -144,6 +147,7 @@ impl Authority {
             jwt_key_id: jwt.authority_id,
             jwt_not_after: jwt.not_after,
             bundle: RwLock::new(bundle),
+            making_attestation_authority: tokio::sync::Mutex::new(()),
             random: Mutex::new(random),
             store: store.clone(),
             certificate,
@@ -316,7 +320,7 @@ impl Authority {
     }
 
     /// Records and queues take time; the standing must still count when the key signs.
-    fn demand_standing(&self, grant: &Grant) -> Result<(), CaError> {
+    pub(super) fn demand_standing(&self, grant: &Grant) -> Result<(), CaError> {
         let now = self.0.clock.moment();
         match grant.standing() {
             Some(standing) if !standing.is_fresh(now) => Err(CaError::StandingStale),
@@ -324,7 +328,7 @@ impl Authority {
         }
     }
 
-    fn random_bytes(&self) -> Result<[u8; 16], CaError> {
+    pub(super) fn random_bytes(&self) -> Result<[u8; 16], CaError> {
         let mut random = self.0.random.lock().unwrap_or_else(PoisonError::into_inner);
         sixteen(random.as_mut())
     }
@@ -342,19 +346,19 @@ async fn keep_evidence(store: &Store, keys: &IssuingKeys) -> Result<(), CaError>
         refs.push(Ref::Blob(*blob.sha256()));
         changes.push(Change::Blob(blob));
     }
-    let opened = [(&keys.x509, key_id_of_x509(&keys.x509)), (&keys.jwt, key_id_of_jwt(&keys.jwt))];
-    let drafts = opened.map(|(key, authority)| Draft {
+    let opened = [(AuthorityKind::X509, &keys.x509), (AuthorityKind::Jwt, &keys.jwt)];
+    let drafts = opened.map(|(kind, key)| Draft {
         subject: Subject::TrustDomain,
         actor: crate::records::Actor::Server,
         refs: refs.clone(),
-        data: key_event(KeyAct::Opened, authority, key),
+        data: key_event(KeyAct::Opened, authority_id(kind, key), key),
     });
     store.commit(changes, drafts.into()).await?;
     Ok(())
 }
 
 /// What the store knows of an authority with this key.
-enum Kept {
+pub(super) enum Kept {
     Alive(AuthorityRow),
     /// There is none, or its time is over; the row that takes its place replaces this revision.
     Gone {
@@ -363,7 +367,7 @@ enum Kept {
 }
 
 /// An authority that was taken out of use is not brought back by a restart.
-async fn kept(
+pub(super) async fn kept(
     store: &Store,
     kind: AuthorityKind,
     key: &IssuingKey,
@@ -382,27 +386,33 @@ async fn kept(
 }
 
 /// Records what will be signed, signs it, and only then puts it into the bundle.
-async fn first_certificate(
+pub(super) async fn first_certificate(
+    kind: AuthorityKind,
     key: &IssuingKey,
     store: &Store,
     config: &AuthorityConfig,
     now: Time,
-    random: &mut (dyn Random + Send),
+    serial: [u8; 16],
     revision: i64,
 ) -> Result<AuthorityCertificate, CaError> {
     let act = AuthorityAct::Configured { sha256: config.config_sha256 };
     let grant = Grant::authority(&config.trust_domain, act);
-    let serial = Serial::from_random(sixteen(random)?);
+    let usage = match kind {
+        AuthorityKind::Attestation => AuthorityUse::AttestationKeys,
+        AuthorityKind::X509 | AuthorityKind::Jwt => AuthorityUse::Svids,
+    };
+    let serial = Serial::from_random(serial);
     let not_before = whole_seconds(now - BACKDATED);
     let not_after = whole_seconds(now + config.ca_ttl);
     let tbs = certificate::authority(
         &config.trust_domain,
+        usage,
         key.spki_der(),
         serial,
         not_before,
         not_after,
     )?;
-    let prepared = PreparedAuthority {
+    let prepared = PreparedCertificate {
         tbs,
         grant,
         serial,
@@ -410,18 +420,15 @@ async fn first_certificate(
         not_before,
         not_after,
         custody: key.custody().class(),
-        authority_id: key_id_of_x509(key),
+        authority_id: authority_id(kind, key),
     };
     let recorded = store.record(vec![prepared]).await?.pop().ok_or(CaError::Random)?;
     let seq = recorded.seq();
     let (prepared, signature) = key.sign(recorded, AUTHORITY_PATIENCE).await?;
     let der = prepared.tbs.signed(signature.der());
     let certificate = AuthorityCertificate::from_der(&der)?;
-    let row = AuthorityRow {
-        revision,
-        public: der,
-        ..authority_row(AuthorityKind::X509, key, not_before, not_after)
-    };
+    let row =
+        AuthorityRow { revision, public: der, ..authority_row(kind, key, not_before, not_after) };
     let event = Draft {
         subject: Subject::TrustDomain,
         actor: actor(&prepared.grant),
@@ -465,10 +472,7 @@ fn authority_row(
     not_after: Time,
 ) -> AuthorityRow {
     AuthorityRow {
-        authority_id: match kind {
-            AuthorityKind::X509 => key_id_of_x509(key),
-            AuthorityKind::Jwt => key_id_of_jwt(key),
-        },
+        authority_id: authority_id(kind, key),
         revision: 0,
         server_id: String::new(),
         kind,
@@ -487,12 +491,14 @@ fn key_event(act: KeyAct, authority: String, key: &IssuingKey) -> Data {
     Data::KeyEvent(KeyEvent { act, authority, spki_sha256: key.spki_sha256(), custody })
 }
 
-fn key_id_of_x509(key: &IssuingKey) -> String {
-    hex::encode(crate::ca::lint::key_id(key.spki_der()))
-}
-
-fn key_id_of_jwt(key: &IssuingKey) -> String {
-    jwt::key_id(key.spki_der())
+/// Names the authority in records; unlike for each use of a key.
+pub(super) fn authority_id(kind: AuthorityKind, key: &IssuingKey) -> String {
+    let key_id = || hex::encode(crate::ca::lint::key_id(key.spki_der()));
+    match kind {
+        AuthorityKind::X509 => key_id(),
+        AuthorityKind::Jwt => jwt::key_id(key.spki_der()),
+        AuthorityKind::Attestation => format!("attestation-{}", key_id()),
+    }
 }
 
 async fn read_bundle(
@@ -516,6 +522,8 @@ async fn read_bundle(
                 public_key: row.public,
                 expires_at: row.not_after,
             }),
+            // Who trusts workloads is not asked to trust anything about attestation keys.
+            AuthorityKind::Attestation => {}
         }
     }
     Ok(bundle)
@@ -539,7 +547,7 @@ fn end(
 }
 
 /// Certificates and tokens know whole seconds only (RFC 5280 section 4.1.2.5).
-fn whole_seconds(time: Time) -> Time {
+pub(super) fn whole_seconds(time: Time) -> Time {
     Time::from_unix_s(time.unix_s())
 }
 
@@ -564,7 +572,7 @@ impl fmt::Debug for Authority {
 }
 
 /// For clocks that are behind ours.
-const BACKDATED: Duration = Duration::from_secs(30);
+pub(super) const BACKDATED: Duration = Duration::from_secs(30);
 /// From the last such part of its life on, the next authority is due.
 const NEAR_END: u32 = 6;
 /// A server that starts has nothing else to do; the slowest devices sign once in five seconds.

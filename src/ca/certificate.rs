@@ -124,6 +124,33 @@ impl AuthorityCertificate {
         self.not_after
     }
 
+    /// The to-be-signed bytes of the certificate of a node's attestation key, linted. `name`, at
+    /// most 64 characters, becomes the common name.
+    pub fn attestation_key(
+        &self,
+        name: &str,
+        spki_der: &[u8],
+        serial: Serial,
+        not_before: Time,
+        not_after: Time,
+    ) -> Result<Tbs, CertificateError> {
+        let mut params = params(serial, not_before, not_after)?;
+        params.distinguished_name.push(DnType::OrganizationName, "Assay");
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![aik_certificate()];
+        params.use_authority_key_identifier_extension = true;
+        let subject = SubjectPublicKeyInfo::from_der(spki_der).map_err(CertificateError::Build)?;
+        let built = params.signed_by(&subject, &self.issuer).map_err(CertificateError::Build)?;
+        let role = Role::AttestationKey { name, issuer: self.facts() };
+        linted(built.der(), &Expected { role, serial, not_before, not_after, spki_der })
+    }
+
+    fn facts(&self) -> IssuerFacts<'_> {
+        IssuerFacts { name: &self.subject, key_id: &self.key_id, not_after: self.not_after }
+    }
+
     /// The to-be-signed bytes of an X.509-SVID, linted.
     pub fn svid(
         &self,
@@ -147,8 +174,7 @@ impl AuthorityCertificate {
         let subject =
             SubjectPublicKeyInfo::from_der(key.spki_der()).map_err(CertificateError::Build)?;
         let built = params.signed_by(&subject, &self.issuer).map_err(CertificateError::Build)?;
-        let issuer =
-            IssuerFacts { name: &self.subject, key_id: &self.key_id, not_after: self.not_after };
+        let issuer = self.facts();
         linted(
             built.der(),
             &Expected {
@@ -162,10 +188,20 @@ impl AuthorityCertificate {
     }
 }
 
+/// What the self-signed certificate of a trust domain is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthorityUse {
+    /// X.509-SVIDs.
+    Svids,
+    /// Certificates of attestation keys.
+    AttestationKeys,
+}
+
 /// The to-be-signed bytes of the self-signed certificate of `trust_domain` for the key with this
 /// SPKI, linted.
 pub fn authority(
     trust_domain: &TrustDomain,
+    usage: AuthorityUse,
     spki_der: &[u8],
     serial: Serial,
     not_before: Time,
@@ -175,24 +211,36 @@ pub fn authority(
     // The key id keeps the names of two authorities of one trust domain apart; the trust domain
     // itself may be longer than a common name can be (RFC 5280 appendix A.1, ub-common-name).
     params.distinguished_name.push(DnType::OrganizationName, "Assay");
-    let name = format!("authority {}", hex::encode(lint::key_id(spki_der)));
+    let name = match usage {
+        AuthorityUse::Svids => "authority",
+        AuthorityUse::AttestationKeys => "attestation",
+    };
+    let name = format!("{name} {}", hex::encode(lint::key_id(spki_der)));
     params.distinguished_name.push(DnType::CommonName, name);
     params.subject_alt_names = vec![SanType::URI(ia5(&trust_domain.id())?)];
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    if usage == AuthorityUse::AttestationKeys {
+        params.extended_key_usages = vec![aik_certificate()];
+    }
     let public = SubjectPublicKeyInfo::from_der(spki_der).map_err(CertificateError::Build)?;
     let key = PublicHalf(public.der_bytes().to_vec());
     let built = params.self_signed(&key).map_err(CertificateError::Build)?;
     linted(
         built.der(),
         &Expected {
-            role: Role::Authority { trust_domain },
+            role: Role::Authority { trust_domain, usage },
             serial,
             not_before,
             not_after,
             spki_der,
         },
     )
+}
+
+/// tcg-kp-AIKCertificate, TCG Credential Profiles.
+fn aik_certificate() -> ExtendedKeyUsagePurpose {
+    ExtendedKeyUsagePurpose::Other(vec![2, 23, 133, 8, 3])
 }
 
 fn trust_domain(certificate: &X509Certificate<'_>) -> Option<String> {

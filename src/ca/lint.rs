@@ -23,6 +23,7 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Version;
 
+use crate::ca::certificate::AuthorityUse;
 use crate::spiffe::Serial;
 use crate::spiffe::SpiffeId;
 use crate::spiffe::TrustDomain;
@@ -41,8 +42,22 @@ pub struct Expected<'a> {
 pub enum Role<'a> {
     /// An X.509-SVID below `issuer`.
     Svid { id: &'a SpiffeId, dns_names: &'a [String], issuer: IssuerFacts<'a> },
+    /// The certificate of a node's attestation key below `issuer`; no SVID, for it names none.
+    AttestationKey { name: &'a str, issuer: IssuerFacts<'a> },
     /// The self-signed certificate of a trust domain.
-    Authority { trust_domain: &'a TrustDomain },
+    Authority { trust_domain: &'a TrustDomain, usage: AuthorityUse },
+}
+
+impl Role<'_> {
+    /// Dotted OIDs, in their order.
+    fn extended_key_usages(&self) -> &'static [&'static str] {
+        match self {
+            Role::Svid { .. } => &[SERVER_AUTH, CLIENT_AUTH],
+            Role::AttestationKey { .. }
+            | Role::Authority { usage: AuthorityUse::AttestationKeys, .. } => &[AIK_CERTIFICATE],
+            Role::Authority { usage: AuthorityUse::Svids, .. } => &[],
+        }
+    }
 }
 
 /// What a leaf must repeat of its issuer's certificate.
@@ -94,9 +109,15 @@ pub fn lint(tbs: &[u8], expected: &Expected<'_>) -> Result<(), LintError> {
             demand("issuer", hex::encode(certificate.issuer.as_raw()), hex::encode(issuer.name))?;
             demand("subject", hex::encode(certificate.subject.as_raw()), hex::encode(EMPTY_NAME))?;
             let uri = id.to_string();
-            demand_extensions(&certificate, expected, &uri, dns_names, Some(issuer.key_id))?;
+            demand_extensions(&certificate, expected, Some(&uri), dns_names, Some(issuer.key_id))?;
         }
-        Role::Authority { trust_domain } => {
+        Role::AttestationKey { name, issuer } => {
+            demand("issuer", hex::encode(certificate.issuer.as_raw()), hex::encode(issuer.name))?;
+            let subject = canonical::attestation_name(name);
+            demand("subject", hex::encode(certificate.subject.as_raw()), hex::encode(subject))?;
+            demand_extensions(&certificate, expected, None, &[], Some(issuer.key_id))?;
+        }
+        Role::Authority { trust_domain, .. } => {
             demand(
                 "issuer",
                 hex::encode(certificate.issuer.as_raw()),
@@ -105,7 +126,7 @@ pub fn lint(tbs: &[u8], expected: &Expected<'_>) -> Result<(), LintError> {
             if certificate.subject.as_raw() == EMPTY_NAME {
                 return Err(fault("subject", "empty", "a name"));
             }
-            demand_extensions(&certificate, expected, &trust_domain.id(), &[], None)?;
+            demand_extensions(&certificate, expected, Some(&trust_domain.id()), &[], None)?;
         }
     }
     let canonical = canonical::tbs(expected, certificate.subject.as_raw());
@@ -124,10 +145,12 @@ fn demand_validity(
     if expected.not_after <= expected.not_before {
         return Err(fault("not after", expected.not_after, "after not before"));
     }
-    if let Role::Svid { issuer, .. } = &expected.role {
-        if expected.not_after > issuer.not_after {
-            return Err(fault("not after", expected.not_after, issuer.not_after));
-        }
+    if let Role::Svid { issuer, .. } | Role::AttestationKey { issuer, .. } = &expected.role
+        && expected.not_after > issuer.not_after
+    {
+        return Err(fault("not after", expected.not_after, issuer.not_after));
+    }
+    if matches!(expected.role, Role::Svid { .. }) {
         let seconds = found_end.saturating_sub(found_start);
         if seconds > MAX_SVID_SECONDS {
             return Err(fault("lifetime in seconds", seconds, MAX_SVID_SECONDS));
@@ -140,15 +163,16 @@ fn demand_validity(
 fn demand_extensions(
     certificate: &TbsCertificate<'_>,
     expected: &Expected<'_>,
-    uri: &str,
+    uri: Option<&str>,
     dns_names: &[String],
     authority_key_id: Option<&[u8]>,
 ) -> Result<(), LintError> {
     let authority = matches!(expected.role, Role::Authority { .. });
-    let mut left: BTreeSet<&str> = BTreeSet::from(["SKI", "SAN", "BC", "KU"]);
-    if !authority {
-        left.extend(["EKU", "AKI"]);
-    }
+    let usages = expected.role.extended_key_usages();
+    let mut left: BTreeSet<&str> = BTreeSet::from(["SKI", "BC", "KU"]);
+    left.extend(uri.map(|_| "SAN"));
+    left.extend(authority_key_id.map(|_| "AKI"));
+    left.extend((!usages.is_empty()).then_some("EKU"));
     for extension in certificate.extensions() {
         let (name, critical) = match extension.parsed_extension() {
             ParsedExtension::SubjectKeyIdentifier(id) => {
@@ -164,7 +188,7 @@ fn demand_extensions(
                 ("AKI", false)
             }
             ParsedExtension::SubjectAlternativeName(names) => {
-                demand_names(&names.general_names, uri, dns_names)?;
+                demand_names(&names.general_names, uri.unwrap_or_default(), dns_names)?;
                 // RFC 5280 section 4.2.1.6: critical exactly where nothing else names the subject.
                 ("SAN", certificate.subject.as_raw() == EMPTY_NAME)
             }
@@ -180,15 +204,22 @@ fn demand_extensions(
                 ("KU", true)
             }
             ParsedExtension::ExtendedKeyUsage(found) => {
-                let only = !(found.any
+                let unknown = found.any
                     || found.code_signing
                     || found.email_protection
                     || found.time_stamping
-                    || found.ocsp_signing)
-                    && found.other.is_empty();
-                if !(only && found.server_auth && found.client_auth) {
-                    return Err(fault("extended key usage", found, "serverAuth and clientAuth"));
-                }
+                    || found.ocsp_signing;
+                let other = found.other.iter().map(|oid| oid.to_id_string());
+                let found: Vec<String> = [
+                    unknown.then(|| "another".to_owned()),
+                    found.server_auth.then(|| SERVER_AUTH.to_owned()),
+                    found.client_auth.then(|| CLIENT_AUTH.to_owned()),
+                ]
+                .into_iter()
+                .flatten()
+                .chain(other)
+                .collect();
+                demand("extended key usage", found, usages.iter().map(|&u| u.into()).collect())?;
                 ("EKU", false)
             }
             _ => return Err(fault("extension", extension.oid.to_id_string(), "none beyond these")),
@@ -248,6 +279,11 @@ const MAX_TBS_BYTES: usize = 16 * 1_024 - 100;
 const MAX_SVID_SECONDS: i64 = 7 * 86_400 + 30;
 /// RFC 5758 section 3.2
 const ECDSA_WITH_SHA256: &str = "1.2.840.10045.4.3.2";
+/// id-kp 1 and 2, RFC 5280 section 4.2.1.12
+const SERVER_AUTH: &str = "1.3.6.1.5.5.7.3.1";
+const CLIENT_AUTH: &str = "1.3.6.1.5.5.7.3.2";
+/// tcg-kp-AIKCertificate, TCG Credential Profiles
+const AIK_CERTIFICATE: &str = "2.23.133.8.3";
 /// SEQUENCE of nothing
 const EMPTY_NAME: &[u8] = &[0x30, 0x00];
 // RFC 5280 section 4.2.1.3, as bit numbers

@@ -70,10 +70,10 @@ pub struct PreparedJwt {
     pub(super) custody: CustodyClass,
 }
 
-/// The certificate of the trust domain itself, not signed yet.
+/// A certificate that is no SVID, not signed yet: of an authority, or of an attestation key.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct PreparedAuthority {
+pub(super) struct PreparedCertificate {
     pub(super) tbs: Tbs,
     pub(super) grant: Grant,
     pub(super) serial: Serial,
@@ -160,12 +160,13 @@ impl Intent for PreparedJwt {
     }
 }
 
-impl Intent for PreparedAuthority {
+impl Intent for PreparedCertificate {
     fn draft(&self) -> Draft {
+        let node = self.grant.standing().map(|standing| standing.node().clone());
         Draft {
-            subject: Subject::TrustDomain,
+            subject: node.clone().map_or(Subject::TrustDomain, Subject::Id),
             actor: actor(&self.grant),
-            refs: Vec::new(),
+            refs: refs(&self.grant),
             data: Data::IssueX509(IssueX509 {
                 serial: self.serial,
                 tbs_sha256: self.tbs.sha256(),
@@ -173,7 +174,7 @@ impl Intent for PreparedAuthority {
                 not_before: self.not_before,
                 not_after: self.not_after,
                 entry_revision: None,
-                node: None,
+                node,
                 instance: None,
                 grant: self.grant.name(),
                 custody: self.custody,
@@ -207,13 +208,16 @@ impl ToSign for PreparedJwt {
     }
 }
 
-impl ToSign for PreparedAuthority {
+impl ToSign for PreparedCertificate {
     fn to_sign(&self) -> &[u8] {
         self.tbs.as_bytes()
     }
 
     fn urgency(&self) -> Urgency {
-        Urgency::Authority
+        match self.grant.kind() {
+            GrantKind::AttestationKey { .. } => Urgency::New,
+            _ => Urgency::Authority,
+        }
     }
 }
 
@@ -226,7 +230,9 @@ pub(super) fn actor(grant: &Grant) -> Actor {
         GrantKind::Authority { act: AuthorityAct::Operator { uid, pid }, .. } => {
             Actor::Unix { uid: *uid, pid: *pid }
         }
-        GrantKind::Authority { .. } | GrantKind::Server { .. } => Actor::Server,
+        GrantKind::Authority { .. }
+        | GrantKind::AttestationKey { .. }
+        | GrantKind::Server { .. } => Actor::Server,
     }
 }
 

@@ -6,11 +6,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use assay_evidence::Certificate;
 use assay_evidence::Reason;
 use assay_evidence::Time;
 use assay_evidence::crypto;
 use assay_evidence::crypto::SoftwareKey;
 use assay_evidence::crypto::SystemRandom;
+use assay_tpm::ProvedKey;
+use assay_tpm::ak_certificate;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
@@ -306,6 +309,37 @@ async fn a_grant_over_the_authority_is_no_grant_for_an_identity() {
 }
 
 #[tokio::test]
+async fn a_certified_attestation_key_is_believed_as_one_and_is_no_identity() {
+    let world = world().await;
+    let subject = SoftwareKey::generate().unwrap().public_key();
+    let key = ProvedKey::enrolled_bare(subject).unwrap();
+    let grant = || {
+        let now = world.clock.moment();
+        Grant::attestation_key(&world.standing(), &key, &DenySet::default(), now).unwrap()
+    };
+    let refused = world.authority.prepare_x509(grant(), subject_key(), Terms::default());
+    assert!(matches!(refused, Err(CaError::GrantKind { found: "attestation-key", .. })));
+
+    let signed = world.authority.certify_attestation_key(grant(), PATIENCE).await.unwrap();
+    let again = world.authority.certify_attestation_key(grant(), PATIENCE).await.unwrap();
+    assert_eq!(signed.authority, again.authority);
+    let leaf = Certificate::parse(&signed.certificate).unwrap();
+    let root = |der: &[u8]| [Certificate::parse(der).unwrap()];
+    let now = world.clock.now();
+    let verify = |root: &[Certificate]| ak_certificate::verify(&leaf, &[], root, now);
+    assert_eq!(verify(&root(&signed.authority)).unwrap().key(), key.public_key());
+    // The same key signed both, and yet the authority of SVIDs is no authority of this.
+    assert!(verify(&root(world.authority.certificate())).is_err());
+    let bundle = world.authority.reload_bundle().await.unwrap();
+    assert_eq!(bundle.x509_authorities, [world.authority.certificate()]);
+
+    let gone = world.standing();
+    world.clock.advance(Duration::from_secs(200));
+    let now = world.clock.moment();
+    assert!(Grant::attestation_key(&gone, &key, &DenySet::default(), now).is_err());
+}
+
+#[tokio::test]
 async fn nothing_is_signed_once_the_standing_ended() {
     let world = world().await;
     let x509 = world.authority.prepare_x509(world.grant(|_| ()), subject_key(), Terms::default());
@@ -398,6 +432,7 @@ fn an_authority_of_another_trust_domain_is_refused() {
         let key = SoftwareKey::generate().unwrap();
         let tbs = certificate::authority(
             &TrustDomain::parse("other.org").unwrap(),
+            certificate::AuthorityUse::Svids,
             &key.public_key().to_spki(),
             crate::spiffe::Serial::from_random([1; 16]),
             Time::from_unix_s(NOW_S),

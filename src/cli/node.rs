@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use assay_proto::assay::v1::AdmitNodeRequest;
+use assay_proto::assay::v1::CertifyAttestationKeyRequest;
 use assay_proto::assay::v1::ExplainNodeRequest;
 use assay_proto::assay::v1::ExplainNodeResponse;
 use assay_proto::assay::v1::GetNodeRequest;
@@ -25,7 +26,9 @@ use clap::Subcommand;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::cli::bundle::pem;
 use crate::cli::connect::ServerSocket;
+use crate::cli::input;
 use crate::cli::output::AFFIRMED;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
@@ -52,6 +55,10 @@ pub enum NodeCommand {
     Release(OneArgs),
     /// Accept counters that went back, after a TPM was cleared
     ResetCounters(OneArgs),
+    /// Certify a node's attestation key, so that others can believe its quotes without this server
+    #[command(after_help = "Example:\n  assay node certify-ak NODE_ID --out evidence\n  \
+        assay verify tpm … --ak-cert evidence/ak.crt --ak-roots evidence/attestation-ca.crt")]
+    CertifyAk(CertifyAkArgs),
 }
 
 #[derive(Args, Debug)]
@@ -103,6 +110,15 @@ pub struct ExplainArgs {
     id: String,
 }
 
+#[derive(Args, Debug)]
+pub struct CertifyAkArgs {
+    #[command(flatten)]
+    node: OneArgs,
+    /// Folder for `ak.crt` and `attestation-ca.crt`; without it both are printed
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
 impl NodeCommand {
     pub async fn run(self) -> Result<Answer, Failure> {
         match self {
@@ -129,6 +145,7 @@ impl NodeCommand {
                 let mut client = AdminClient::new(args.server.connect().await?);
                 state(&client.release_node(request).await?.into_inner())
             }
+            Self::CertifyAk(args) => certify_ak(&args).await,
             Self::ResetCounters(args) => {
                 let request = ResetCountersRequest { node_id: node_id(&args.node_id) };
                 let mut client = AdminClient::new(args.server.connect().await?);
@@ -151,7 +168,7 @@ async fn admit(args: AdmitArgs) -> Result<Answer, Failure> {
             let bytes = std::fs::read(path).map_err(|error| {
                 Failure::new(format!("cannot read `{}`: {error}", path.display()))
             })?;
-            admit_node_request::By::EkCertificate(bytes)
+            admit_node_request::By::EkCertificate(input::der_of(&bytes))
         }
         _ => return Err(Failure::new("name the node: NODE_ID, --ek-sha256 or --ek-cert")),
     };
@@ -240,6 +257,33 @@ async fn explain(args: &ExplainArgs) -> Result<Answer, Failure> {
         text: explanation_text(&response),
         exit: if affirmed { AFFIRMED } else { REFUSED },
     })
+}
+
+async fn certify_ak(args: &CertifyAkArgs) -> Result<Answer, Failure> {
+    let mut client = AdminClient::new(args.node.server.connect().await?);
+    let request = CertifyAttestationKeyRequest { node_id: node_id(&args.node.node_id) };
+    let signed = client.certify_attestation_key(request).await?.into_inner();
+    let files =
+        [("ak.crt", pem(&signed.certificate)), ("attestation-ca.crt", pem(&signed.authority))];
+    let mut text = String::new();
+    for (name, certificate) in &files {
+        let Some(folder) = &args.out else {
+            text.push_str(certificate);
+            continue;
+        };
+        let path = folder.join(name);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, certificate))
+            .map_err(|error| Failure::new(format!("cannot write `{}`: {error}", path.display())))?;
+        text.push_str(&format!("wrote {}\n", path.display()));
+    }
+    let [(_, certificate), (_, authority)] = &files;
+    let json = json!({
+        "certificate": certificate,
+        "authority": authority,
+        "not_after": time_text(signed.not_after_ms),
+    });
+    Ok(Answer::new(json, text))
 }
 
 async fn agent(

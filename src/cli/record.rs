@@ -1,5 +1,7 @@
 //! `assay record …`: the append-only record of what was appraised and issued.
 
+mod export;
+
 use assay_proto::assay::v1::GetRecordRequest;
 use assay_proto::assay::v1::ListRecordsRequest;
 use assay_proto::assay::v1::Record;
@@ -22,6 +24,13 @@ pub enum RecordCommand {
     /// Show one record, and with --way-back everything it rests on
     #[command(after_help = "Example:\n  assay record show --serial 4f1c… --way-back")]
     Show(ShowArgs),
+    /// Write the evidence of a record as files, to judge it again elsewhere
+    #[command(
+        after_help = "Example:\n  assay record export 42 --out evidence\n  assay verify tpm \
+        --quote evidence/quote.msg --signature evidence/quote.sig \\\n    \
+        --nonce $(cat evidence/nonce.hex) --ak evidence/ak.pub --pcrs evidence/pcrs"
+    )]
+    Export(export::ExportArgs),
 }
 
 #[derive(Args, Debug)]
@@ -63,6 +72,7 @@ impl RecordCommand {
         match self {
             Self::List(args) => list(args).await,
             Self::Show(args) => show(args).await,
+            Self::Export(args) => export::export(&args).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod attestation_key;
 pub mod bundle;
 pub mod entry;
 pub mod health;

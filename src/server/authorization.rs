@@ -114,6 +114,7 @@ const METHODS: &[(&str, Class)] = &[
     ("/assay.v1.Admin/GetRecord", Class::Local),
     ("/assay.v1.Admin/GetBlob", Class::Local),
     ("/assay.v1.Admin/GetAuthority", Class::Local),
+    ("/assay.v1.Admin/CertifyAttestationKey", Class::Local),
 
     ("/grpc.health.v1.Health/Check", Class::Any),
     ("/grpc.health.v1.Health/List", Class::Any),

@@ -85,6 +85,8 @@ pub struct Nodes {
     pub policy: Policy,
     pub admit: BTreeSet<Admit>,
     pub anchors: Anchors,
+    /// Whether an operator may have attestation keys certified.
+    pub certify_attestation_keys: bool,
     /// SHA-256 of the root certificates below which any EK is welcome.
     pub admit_roots: BTreeSet<[u8; 32]>,
     /// Among them are roots of vendors, whose TPMs anybody can buy.
@@ -221,6 +223,8 @@ struct NodesSyntax {
     admit: Vec<Admit>,
     #[serde(default)]
     ek_root: Vec<Spanned<EkRootSyntax>>,
+    #[serde(default)]
+    certify_attestation_keys: bool,
     #[serde(default)]
     danger_admit_vendor_roots: bool,
 }
@@ -380,6 +384,7 @@ impl NodesSyntax {
             policy,
             admit: self.admit.into_iter().collect(),
             anchors: roots.anchors,
+            certify_attestation_keys: self.certify_attestation_keys,
             admit_roots: roots.admitted,
             danger_admit_vendor_roots: self.danger_admit_vendor_roots,
             folder: folder.to_path_buf(),

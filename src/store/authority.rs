@@ -11,6 +11,8 @@ use crate::appraisal::CustodyClass;
 pub enum AuthorityKind {
     X509,
     Jwt,
+    /// Signs certificates of attestation keys; never in the bundle.
+    Attestation,
 }
 
 /// The life of an authority (SPIRE's words).

@@ -7,6 +7,7 @@ use assay_evidence::Time;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+use crate::ca::certificate::AuthorityUse;
 use crate::ca::der::BIT_STRING;
 use crate::ca::der::BOOLEAN;
 use crate::ca::der::ECDSA_WITH_SHA256;
@@ -26,8 +27,9 @@ use crate::ca::lint::key_id;
 /// certificate. Nothing for a time that no certificate can state.
 pub fn tbs(expected: &Expected<'_>, subject: &[u8]) -> Option<Vec<u8>> {
     let (issuer, subject) = match &expected.role {
-        Role::Svid { issuer, .. } => (issuer.name, EMPTY_NAME),
-        Role::Authority { .. } => (subject, subject),
+        Role::Svid { issuer, .. } => (issuer.name, EMPTY_NAME.to_vec()),
+        Role::AttestationKey { name, issuer } => (issuer.name, attestation_name(name)),
+        Role::Authority { .. } => (subject, subject.to_vec()),
     };
     let validity = [time(expected.not_before)?, time(expected.not_after)?].concat();
     let extensions = tlv(SEQUENCE, &extensions(expected).concat());
@@ -37,7 +39,7 @@ pub fn tbs(expected: &Expected<'_>, subject: &[u8]) -> Option<Vec<u8>> {
         ECDSA_WITH_SHA256.to_vec(),
         issuer.to_vec(),
         tlv(SEQUENCE, &validity),
-        subject.to_vec(),
+        subject,
         expected.spki_der.to_vec(),
         tlv(EXTENSIONS, &extensions),
     ];
@@ -63,17 +65,42 @@ fn extensions(expected: &Expected<'_>) -> Vec<Vec<u8>> {
                 extension(19, true, &tlv(SEQUENCE, &[])),
             ]
         }
-        Role::Authority { trust_domain } => {
-            let name = tlv(URI_NAME, trust_domain.id().as_bytes());
-            let constraints = [tlv(BOOLEAN, &[0xff]), tlv(INTEGER, &[0])].concat();
+        Role::AttestationKey { issuer, .. } => {
+            let usages = tlv(OBJECT_IDENTIFIER, AIK_CERTIFICATE);
             vec![
-                extension(17, false, &tlv(SEQUENCE, &name)),
-                extension(15, true, &tlv(BIT_STRING, &KEY_CERT_SIGN_AND_CRL_SIGN)),
+                extension(35, false, &tlv(SEQUENCE, &tlv(KEY_IDENTIFIER, issuer.key_id))),
+                extension(15, true, &tlv(BIT_STRING, &DIGITAL_SIGNATURE)),
+                extension(37, false, &tlv(SEQUENCE, &usages)),
                 subject_key_id,
-                extension(19, true, &tlv(SEQUENCE, &constraints)),
+                extension(19, true, &tlv(SEQUENCE, &[])),
             ]
         }
+        Role::Authority { trust_domain, usage } => {
+            let name = tlv(URI_NAME, trust_domain.id().as_bytes());
+            let constraints = [tlv(BOOLEAN, &[0xff]), tlv(INTEGER, &[0])].concat();
+            let mut extensions = vec![
+                extension(17, false, &tlv(SEQUENCE, &name)),
+                extension(15, true, &tlv(BIT_STRING, &KEY_CERT_SIGN_AND_CRL_SIGN)),
+            ];
+            if *usage == AuthorityUse::AttestationKeys {
+                let usages = tlv(OBJECT_IDENTIFIER, AIK_CERTIFICATE);
+                extensions.push(extension(37, false, &tlv(SEQUENCE, &usages)));
+            }
+            extensions.push(subject_key_id);
+            extensions.push(extension(19, true, &tlv(SEQUENCE, &constraints)));
+            extensions
+        }
     }
+}
+
+/// O=Assay, CN=`name`, as UTF8String.
+pub fn attestation_name(name: &str) -> Vec<u8> {
+    let attribute = |number: u8, text: &str| {
+        let oid = tlv(OBJECT_IDENTIFIER, &[0x55, 0x04, number]);
+        let pair = [oid, tlv(UTF8_STRING, text.as_bytes())].concat();
+        tlv(SET, &tlv(SEQUENCE, &pair))
+    };
+    tlv(SEQUENCE, &[attribute(10, "Assay"), attribute(3, name)].concat())
 }
 
 /// RFC 5280 section 4.2: the standard extensions are id-ce (2.5.29) and a number.
@@ -111,4 +138,8 @@ const DIGITAL_SIGNATURE: [u8; 2] = [7, 0b1000_0000];
 const KEY_CERT_SIGN_AND_CRL_SIGN: [u8; 2] = [1, 0b0000_0110];
 /// id-kp 1 and 2
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+/// tcg-kp-AIKCertificate, 2.23.133.8.3
+const AIK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x03];
+const UTF8_STRING: u8 = 0x0c;
+const SET: u8 = 0x31;
 const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];

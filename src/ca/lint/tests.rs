@@ -21,6 +21,7 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
 use super::*;
+use crate::ca::certificate::AuthorityUse;
 
 const START_S: i64 = 1_800_000_000;
 const END_S: i64 = START_S + 3_600;
@@ -114,7 +115,10 @@ impl World {
         change(&mut params);
         let built = params.self_signed(&self.authority_key).unwrap();
         let expected = Expected {
-            role: Role::Authority { trust_domain: &TrustDomain::parse("example.org").unwrap() },
+            role: Role::Authority {
+                trust_domain: &TrustDomain::parse("example.org").unwrap(),
+                usage: AuthorityUse::Svids,
+            },
             serial: serial(),
             not_before: Time::from_unix_s(START_S),
             not_after: Time::from_unix_s(END_S),
@@ -314,7 +318,7 @@ fn each_bad_authority_is_refused() {
             p.extended_key_usages =
                 vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         }),
-        Some("extension")
+        Some("extended key usage")
     );
     assert_eq!(fault(|p| p.not_after = at(END_S + 1)), Some("not after"));
 }

@@ -23,6 +23,8 @@ use crate::records::Ref;
 use crate::records::RefKind;
 use crate::server::api::agent::act_with;
 use crate::server::api::agent::spoken;
+use crate::server::api::attestation_key;
+use crate::server::api::svid::patience;
 use crate::server::authorization::Caller;
 use crate::server::config::Custody;
 use crate::server::domain::Domain;
@@ -768,6 +770,21 @@ impl proto::admin_server::Admin for AdminApi {
         Ok(Response::new(proto::GetBlobResponse { media_type: blob.media_type, data }))
     }
 
+    async fn certify_attestation_key(
+        &self,
+        request: Request<proto::CertifyAttestationKeyRequest>,
+    ) -> Result<Response<proto::CertifyAttestationKeyResponse>, Status> {
+        let caller = caller_of(&request)?;
+        let within = patience(&request);
+        let node = self.node(&request.into_inner().node_id).await?;
+        let signed = attestation_key::certify(&self.0, &caller, &node, within).await?;
+        Ok(Response::new(proto::CertifyAttestationKeyResponse {
+            certificate: signed.certificate,
+            authority: signed.authority,
+            not_after_ms: signed.not_after.unix_ms(),
+        }))
+    }
+
     async fn get_authority(
         &self,
         _: Request<proto::GetAuthorityRequest>,
@@ -783,12 +800,16 @@ impl proto::admin_server::Admin for AdminApi {
                 .into_iter()
                 .find(|key| key.spki_sha256() == row.spki_sha256);
             let proof = key.map(|key| key.custody());
-            let x509 = row.kind == AuthorityKind::X509;
             let life = row.not_after.since(row.not_before);
             authorities.push(proto::Authority {
                 key_id: row.authority_id.clone(),
                 id: row.authority_id,
-                r#use: if x509 { "x509" } else { "jwt" }.to_owned(),
+                r#use: match row.kind {
+                    AuthorityKind::X509 => "x509",
+                    AuthorityKind::Jwt => "jwt",
+                    AuthorityKind::Attestation => "attestation",
+                }
+                .to_owned(),
                 state: match row.state {
                     AuthorityState::Prepared => "prepared",
                     AuthorityState::Active => "active",
@@ -797,7 +818,10 @@ impl proto::admin_server::Admin for AdminApi {
                 .to_owned(),
                 algorithm: "ES256".to_owned(),
                 spki_sha256: row.spki_sha256.to_vec(),
-                certificate: if x509 { row.public } else { Vec::new() },
+                certificate: match row.kind {
+                    AuthorityKind::X509 | AuthorityKind::Attestation => row.public,
+                    AuthorityKind::Jwt => Vec::new(),
+                },
                 not_before_ms: row.not_before.unix_ms(),
                 not_after_ms: row.not_after.unix_ms(),
                 custody: Some(proto::Custody {

@@ -356,7 +356,7 @@ fn unsigned(caller: &str, method: &str, error: &CaError) -> Status {
 }
 
 /// How long this call may wait for the device, from its `grpc-timeout`.
-fn patience<T>(request: &Request<T>) -> Duration {
+pub fn patience<T>(request: &Request<T>) -> Duration {
     let asked = request
         .metadata()
         .get("grpc-timeout")
