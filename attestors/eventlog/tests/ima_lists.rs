@@ -162,6 +162,20 @@ fn each_entry_says_what_it_is_about() {
 }
 
 #[test]
+fn of_two_digests_of_a_format_the_named_one_counts() {
+    let sha1 = || ("d", crypto::sha1(b"x").to_vec());
+    let sha256 = || ("d-ng", kernel_list::ng("sha256", &crypto::sha256(b"x")));
+    let names = || [("n", kernel_list::name("short")), ("n-ng", kernel_list::name("/long"))];
+    let [short, long] = names();
+    let first = Item::new("d|d-ng|n|n-ng", &[sha1(), sha256(), short.clone(), long.clone()]);
+    let last = Item::new("d-ng|n-ng|d|n", &[sha256(), long, sha1(), short]);
+    with_entries(&kernel_list::binary(&[first, last]), |entry| {
+        let Kind::File(file) = entry.kind() else { panic!("a file was expected") };
+        assert_eq!((file.digest.algorithm, file.path), ("sha256", &b"/long"[..]));
+    });
+}
+
+#[test]
 fn big_endian_lists_and_the_lists_of_each_bank_are_told_by_their_first_record() {
     let items = kernel_list::every_template();
     for order in [Order::Little, Order::Big] {

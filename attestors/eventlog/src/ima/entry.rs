@@ -238,10 +238,14 @@ impl<'a> Said<'a> {
     #[inline]
     fn take(&mut self, field: Field, bytes: &'a [u8], violation: bool) -> Option<()> {
         match field {
-            Field::Digest => self.digest = Some(bare_digest(bytes)?),
+            // A format may have both: the named digest and the whole name count.
+            Field::Digest => self.digest = self.digest.or(Some(bare_digest(bytes)?)),
             Field::DigestNg => self.digest = Some(named_digest(bytes, false, violation)?),
             Field::DigestNgV2 => self.digest = Some(named_digest(bytes, true, violation)?),
-            Field::Name => self.name = plain_name(bytes)?,
+            Field::Name => {
+                let name = plain_name(bytes)?;
+                self.name = if self.name.is_empty() { name } else { self.name };
+            }
             Field::NameNg => self.name = terminated(bytes)?,
             Field::AppendedDigest if !bytes.is_empty() => {
                 named_digest(bytes, false, violation)?;

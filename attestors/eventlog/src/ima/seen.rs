@@ -30,8 +30,7 @@ impl Seen {
     }
 
     pub(super) fn violation(&mut self, index: u64, claimed_path: &[u8]) {
-        let claimed_path = || entry::shown(claimed_path);
-        self.violations.push(|| Violation { index, claimed_path: claimed_path() });
+        self.violations.push(|| Violation { index, claimed_path: entry::shown(claimed_path) });
     }
 
     pub(super) fn violations(&self) -> &[Violation] {
