@@ -22,8 +22,7 @@ static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| {
 fuzz_target!(|bytes: &[u8]| {
     let now = Time::from_unix_s(1_780_272_000);
     let chain = [ISSUER];
-    let evidence =
-        Evidence { report: bytes, vek: Some(VEK), chain: &chain, ..Evidence::default() };
+    let evidence = Evidence { report: bytes, vek: Some(VEK), chain: &chain, ..Evidence::default() };
     match assay_snp::verify(&evidence, &ANCHORS, None, now) {
         Ok(claims) => {
             assert_eq!(bytes.get(..0x2a0), GENUINE.get(..0x2a0), "only one report is signed");

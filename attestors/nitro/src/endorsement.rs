@@ -24,6 +24,8 @@ use crate::error::Fault;
 pub struct Anchors {
     roots: Vec<Root>,
     verified: Remembered<Chain>,
+    /// Links by their two certificates: a new leaf every three hours stands below old issuers.
+    links: Remembered<()>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,7 +46,11 @@ impl Anchors {
     pub fn aws() -> Anchors {
         let root = Certificate::parse(ROOT).ok();
         let roots = root.map(|certificate| Root { certificate, operator_supplied: false });
-        Anchors { roots: roots.into_iter().collect(), verified: Remembered::new(MAX_REMEMBERED) }
+        Anchors {
+            roots: roots.into_iter().collect(),
+            verified: Remembered::new(MAX_REMEMBERED),
+            links: Remembered::new(MAX_LINKS),
+        }
     }
 
     /// Also believes these, and says so of everything that leads to them.
@@ -100,10 +106,37 @@ impl Anchors {
         }
         for (depth, pair) in certificates.windows(2).enumerate() {
             if let [child, issuer] = pair {
-                faults.extend(link_fault(child, issuer, depth));
+                faults.extend(self.link_fault(child, issuer, depth));
             }
         }
         faults
+    }
+
+    fn link_fault(&self, child: &Certificate, issuer: &Certificate, depth: usize) -> Option<Fault> {
+        let es384 = CertificateSignature::Known(SignatureScheme::EcdsaDer(HashAlgorithm::Sha384));
+        if child.signature_scheme() != Some(es384) {
+            return Some(Fault::CertificateSignature { depth });
+        }
+        let extensions = issuer.extensions();
+        let may_sign = extensions.key_usage.is_none_or(|usage| usage & KEY_CERT_SIGN != 0);
+        // pathLenConstraint counts the CA certificates between the issuer and the leaf.
+        let below = u32::try_from(depth).unwrap_or(u32::MAX);
+        let too_deep = extensions.path_len.is_some_and(|limit| below > limit);
+        if !extensions.is_ca || !may_sign || too_deep {
+            return Some(Fault::IssuerNotCa { depth });
+        }
+        if child.issuer() != issuer.subject() {
+            return Some(Fault::ChainBroken { depth });
+        }
+        let link = input_hash(&[child.der(), issuer.der()]);
+        if self.links.recall(&link).is_some() {
+            return None;
+        }
+        if issuer.public_key().is_ok_and(|key| child.verify_signature(key).is_ok()) {
+            self.links.keep(link, ());
+            return None;
+        }
+        Some(Fault::ChainBroken { depth })
     }
 }
 
@@ -149,23 +182,6 @@ fn own_fault(certificate: &Certificate, depth: usize) -> Option<Fault> {
     }
 }
 
-fn link_fault(child: &Certificate, issuer: &Certificate, depth: usize) -> Option<Fault> {
-    let es384 = CertificateSignature::Known(SignatureScheme::EcdsaDer(HashAlgorithm::Sha384));
-    if child.signature_scheme() != Some(es384) {
-        return Some(Fault::CertificateSignature { depth });
-    }
-    let extensions = issuer.extensions();
-    let may_sign = extensions.key_usage.is_none_or(|usage| usage & KEY_CERT_SIGN != 0);
-    // pathLenConstraint counts the CA certificates between the issuer and the leaf.
-    let below = u32::try_from(depth).unwrap_or(u32::MAX);
-    let too_deep = extensions.path_len.is_some_and(|limit| below > limit);
-    if !extensions.is_ca || !may_sign || too_deep {
-        return Some(Fault::IssuerNotCa { depth });
-    }
-    let signed = issuer.public_key().is_ok_and(|key| child.verify_signature(key).is_ok());
-    (child.issuer() != issuer.subject() || !signed).then_some(Fault::ChainBroken { depth })
-}
-
 impl fmt::Debug for Anchors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Anchors").field("roots", &self.roots).finish_non_exhaustive()
@@ -176,6 +192,7 @@ impl fmt::Debug for Anchors {
 const ROOT: &[u8] = include_bytes!("../roots/aws-nitro-root.der");
 /// A promise of docs/reference/limits.md.
 const MAX_REMEMBERED: usize = 256;
+const MAX_LINKS: usize = 1024;
 /// keyCertSign, RFC 5280 §4.2.1.3, bit 5.
 const KEY_CERT_SIGN: u16 = 1 << 5;
 
