@@ -8,6 +8,9 @@ use assay_evidence::Certificate;
 use assay_evidence::PublicKey;
 use assay_evidence::Time;
 use assay_evidence::chain;
+use assay_evidence::chain::ChainError;
+use assay_evidence::chain::Path;
+use assay_evidence::chain::Rules;
 
 use crate::endorsement;
 use crate::endorsement::Device;
@@ -21,6 +24,7 @@ pub struct AkCertificate {
     device: Device,
     root_sha256: [u8; 32],
     weak_signature: bool,
+    not_checked: Vec<String>,
 }
 
 /// Verifies a certificate of an attestation key up to one of `roots`.
@@ -35,11 +39,31 @@ pub fn verify(
     roots: &[Certificate],
     now: Time,
 ) -> Result<AkCertificate, Error> {
-    let key = certificate.public_key().map_err(|_| Error::AkCertificateKey)?.clone();
-    accept_profile(certificate)?;
-    let path = chain::verify(certificate, intermediates, roots, now).map_err(Error::AkChain)?;
-    let root = roots.get(path.root()).ok_or(Error::AkChain(chain::ChainError::Untrusted))?;
-    Ok(AkCertificate::new(certificate, &key, root, path.weak_signature()))
+    verify_by(&Rules::at(now), certificate, intermediates, roots).map_err(|faults| {
+        faults.into_iter().next().unwrap_or(Error::AkChain(ChainError::Untrusted))
+    })
+}
+
+/// The same by other rules, such as revocation lists, with all faults: the most decisive first, at
+/// least one.
+pub fn verify_by(
+    rules: &Rules<'_>,
+    certificate: &Certificate,
+    intermediates: &[Certificate],
+    roots: &[Certificate],
+) -> Result<AkCertificate, Vec<Error>> {
+    let key = certificate.public_key().map_err(|_| vec![Error::AkCertificateKey])?;
+    let profile = accept_profile(certificate);
+    let path = chain::verify_by(rules, certificate, intermediates, roots);
+    match (profile, path) {
+        (Ok(()), Ok(path)) => {
+            AkCertificate::new(certificate, key, roots, &path).map_err(|e| vec![e])
+        }
+        (profile, path) => {
+            let chain = path.err().into_iter().flatten().map(Error::AkChain);
+            Err(profile.err().into_iter().chain(chain).collect())
+        }
+    }
 }
 
 impl AkCertificate {
@@ -47,16 +71,18 @@ impl AkCertificate {
     pub(crate) fn new(
         certificate: &Certificate,
         key: &PublicKey,
-        root: &Certificate,
-        weak_signature: bool,
-    ) -> AkCertificate {
-        AkCertificate {
+        roots: &[Certificate],
+        path: &Path,
+    ) -> Result<AkCertificate, Error> {
+        let root = roots.get(path.root()).ok_or(Error::AkChain(ChainError::Untrusted))?;
+        Ok(AkCertificate {
             certificate: certificate.clone(),
             key: key.clone(),
             device: endorsement::device(certificate),
             root_sha256: root.sha256(),
-            weak_signature,
-        }
+            weak_signature: path.weak_signature(),
+            not_checked: path.not_checked().to_vec(),
+        })
     }
 
     pub fn certificate(&self) -> &Certificate {
@@ -79,6 +105,11 @@ impl AkCertificate {
     /// A CA of the chain signed over SHA-1: a warning.
     pub fn weak_signature(&self) -> bool {
         self.weak_signature
+    }
+
+    /// What could not be asked of the chain, each with its reason, such as revocation.
+    pub fn not_checked(&self) -> &[String] {
+        &self.not_checked
     }
 }
 

@@ -292,10 +292,15 @@ impl Error {
     }
 }
 
-/// Whatever is wrong above the key, nobody who counts has certified it; a weak key says more.
+/// Whatever is wrong above the key, nobody who counts has certified it; a weak key or a list that
+/// does not fit says more.
 fn ak_chain_reason(fault: &ChainError) -> Reason {
     match fault {
-        ChainError::SignatureWeak { .. } | ChainError::KeyWeak { .. } => chain_reason(fault),
+        ChainError::SignatureWeak { .. }
+        | ChainError::KeyWeak { .. }
+        | ChainError::RevocationList { .. }
+        | ChainError::RevocationListStale { .. }
+        | ChainError::RevocationListWeak { .. } => chain_reason(fault),
         _ => Reason::AkNotCertified,
     }
 }

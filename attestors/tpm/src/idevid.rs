@@ -74,8 +74,7 @@ pub fn verify(
     // 3. Signatures up to a root.
     accept_profile(certificate)?;
     let path = chain::verify(certificate, intermediates, roots, now).map_err(Error::AkChain)?;
-    let root = roots.get(path.root()).ok_or(Error::AkChain(chain::ChainError::Untrusted))?;
-    let certificate = AkCertificate::new(certificate, key, root, path.weak_signature());
+    let certificate = AkCertificate::new(certificate, key, roots, &path)?;
     Ok(DeviceIdentity { kind, certificate, public, serial })
 }
 

@@ -10,6 +10,7 @@ mod vectors;
 use assay_evidence::Certificate;
 use assay_evidence::Reason;
 use assay_evidence::Time;
+use assay_evidence::chain::Rules;
 use assay_tpm::AkCertificate;
 use assay_tpm::Error;
 use assay_tpm::ProvedKey;
@@ -107,6 +108,21 @@ fn a_certificate_for_another_use_is_refused() {
         let certificate = ca.issue(&spki("p256"), &extensions);
         assert_eq!(reason(verified(&certificate, &[ca.root()], NOW)), Reason::AkNotCertified);
     }
+}
+
+#[test]
+fn all_faults_of_a_certificate_are_told_its_profile_first() {
+    let (ca, stranger) = (Issuer::new("attestation CA"), Issuer::new("attestation CA"));
+    let certificate = ca.issue(&spki("p256"), &[Extension::tcg_usage(1)]);
+    let rules = Rules::at(NOW);
+    let roots = [stranger.root()];
+    let faults = ak_certificate::verify_by(&rules, &certificate, &[], &roots).unwrap_err();
+    assert!(matches!(faults[0], Error::AkProfile(_)), "{faults:?}");
+    assert!(faults.len() > 1 && matches!(faults[1], Error::AkChain(_)), "{faults:?}");
+
+    let certificate = ca.issue(&spki("p256"), &[]);
+    let found = ak_certificate::verify_by(&rules, &certificate, &[], &[ca.root()]).unwrap();
+    assert!(found.not_checked().iter().any(|text| text.starts_with("revocation")));
 }
 
 #[test]
