@@ -37,7 +37,7 @@ impl Maker {
         }
     }
 
-    fn event(&mut self, register: u32, kind: EventType, data: &[u8], hashed: &[u8]) {
+    pub fn event(&mut self, register: u32, kind: EventType, data: &[u8], hashed: &[u8]) {
         let digest = |bank: &HashAlgorithm| {
             (bank.tpm_id(), crypto::hash(*bank, &[hashed]).unwrap().as_bytes().to_vec())
         };
@@ -47,7 +47,7 @@ impl Maker {
     }
 
     /// An event whose digest is of its data.
-    fn plain(&mut self, register: u32, kind: EventType, data: &[u8]) {
+    pub fn plain(&mut self, register: u32, kind: EventType, data: &[u8]) {
         self.event(register, kind, data, data);
     }
 
@@ -57,7 +57,7 @@ impl Maker {
         self.draft.events.push(EventRecord { register: 0, kind, digests, data: data.to_vec() });
     }
 
-    fn firmware(&mut self) {
+    pub fn firmware(&mut self) {
         self.plain(0, EventType::S_CRTM_VERSION, &wide("SYNTH 1.0\0"));
         self.event(0, EventType::EFI_PLATFORM_FIRMWARE_BLOB, &[7; 16], b"firmware volume");
         self.variable(EventType::EFI_VARIABLE_DRIVER_CONFIG, GLOBAL, "SecureBoot", &[1]);
@@ -73,15 +73,15 @@ impl Maker {
         self.plain(4, EventType::EFI_ACTION, b"Calling EFI Application from Boot Option");
     }
 
-    fn separator(&mut self, register: u32) {
+    pub fn separator(&mut self, register: u32) {
         self.plain(register, EventType::SEPARATOR, &[0; 4]);
     }
 
-    fn variable(&mut self, kind: EventType, vendor: Guid, name: &str, data: &[u8]) {
+    pub fn variable(&mut self, kind: EventType, vendor: Guid, name: &str, data: &[u8]) {
         self.plain(7, kind, &variable(vendor, name, data));
     }
 
-    fn authorities(&mut self) {
+    pub fn authorities(&mut self) {
         let signed = [&[9; 16][..], &[0x30, 0x82, 0, 0], b"certificate"].concat();
         let authority = EventType::EFI_VARIABLE_AUTHORITY;
         self.variable(authority, SECURITY_DATABASE, "db", &signed);
@@ -92,7 +92,7 @@ impl Maker {
         self.event(7, authority, &data, &old);
     }
 
-    fn grub(&mut self) {
+    pub fn grub(&mut self) {
         let texts = [
             ("grub_cmd: ", format!("linux /vmlinuz {CMDLINE}")),
             ("kernel_cmdline: ", format!("/vmlinuz {CMDLINE}")),
@@ -120,13 +120,13 @@ impl Maker {
         self.event(9, EventType::EVENT_TAG, &data.concat(), &wide(&format!("{CMDLINE}\0")));
     }
 
-    fn exit(&mut self) {
+    pub fn exit(&mut self) {
         for text in ["Exit Boot Services Invocation", "Exit Boot Services Returned with Success"] {
             self.plain(5, EventType::EFI_ACTION, text.as_bytes());
         }
     }
 
-    fn finish(self) -> Draft {
+    pub fn finish(self) -> Draft {
         self.draft
     }
 }
