@@ -184,3 +184,46 @@ fn the_quote_of_every_captured_boot_is_genuine_and_none_for_another_nonce() {
     println!("qemu-ovmf-swtpm: {judged} quotes judged");
     assert_eq!(judged, 13);
 }
+
+#[test]
+fn endorsement_certificates_get_their_verdict_by_the_built_in_packs_and_by_given_roots() {
+    let Some(cases) = cases("ek-certs") else { return };
+    let (mut judged, mut by_pack) = (0, Vec::new());
+    for case in cases.iter().filter(|case| case.format == "ek-cert") {
+        let file = case.file("ek-cert").unwrap().display().to_string();
+        let at = case.verify_at.as_deref().unwrap();
+        let verify = |more: &[&str]| {
+            let options = [&["verify", "ek", "--cert", &file, "--at", at], more].concat();
+            let (answer, exit) = assay(&words(&options));
+            let (verdict, reason) = outcome(&answer, exit);
+            (verdict.to_owned(), reason.to_owned(), answer)
+        };
+        // The vendor's own certificates beside the case: the last is the root.
+        let folder = case.beside(&format!("ek-certs/{}", case.id));
+        let mut issuers: Vec<_> = (1..=3)
+            .map(|n| format!("{folder}/issuer-{n}.der"))
+            .filter(|path| Path::new(path).exists())
+            .collect();
+        let (verdict, reason, answer) = verify(&[]);
+        match case.reason.as_str() {
+            "" => {
+                if verdict == "genuine" {
+                    assert!(answer["claims"]["class"].is_string(), "{}: {answer}", case.id);
+                    by_pack.push(case.id.clone());
+                }
+                let root = issuers.pop().unwrap();
+                let given = ["--roots", &root, "--intermediates", &folder];
+                let (verdict, _, answer) = verify(&given);
+                assert_eq!(verdict, "genuine", "{}: {answer}", case.id);
+                // An intermediate alone is not what the certificate was asked of.
+                let (_, reason, _) = verify(&["--roots", &case.beside("snp/snp-amd-ca")]);
+                assert_eq!(reason, "ek-chain-untrusted", "{}", case.id);
+            }
+            expected => assert_eq!((verdict.as_str(), reason.as_str()), ("refused", expected)),
+        }
+        judged += 1;
+    }
+    println!("ek-certs: {judged} certificates judged; by the built-in packs: {by_pack:?}");
+    assert_eq!(judged, 7);
+    assert!(by_pack.len() >= 5, "{by_pack:?}");
+}

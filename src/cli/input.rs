@@ -10,7 +10,9 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use assay_evidence::Certificate;
+use assay_evidence::Finding;
 use assay_evidence::Time;
+use assay_evidence::crl::RevocationList;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -56,7 +58,7 @@ impl Inputs {
     }
 
     /// Every certificate of a file, or of the files of a folder. What else a folder holds is passed
-    /// over; a file that is named like a certificate and holds none is not.
+    /// over: an anchor that is not found makes a chain fail, never hold.
     pub fn certificates(&self, path: &Path) -> Result<Vec<Certificate>, Failure> {
         if !path.is_dir() {
             return self.certificates_of(path);
@@ -68,11 +70,7 @@ impl Inputs {
         files.sort();
         let mut found = Vec::new();
         for file in files {
-            match self.certificates_of(&file) {
-                Ok(set) => found.extend(set),
-                Err(failure) if is_named_certificate(&file) => return Err(failure),
-                Err(_) => {}
-            }
+            found.extend(self.certificates_of(&file).unwrap_or_default());
         }
         Ok(found)
     }
@@ -98,11 +96,6 @@ impl Inputs {
     }
 }
 
-fn is_named_certificate(file: &Path) -> bool {
-    let extension = file.extension().and_then(|extension| extension.to_str());
-    extension.is_some_and(|extension| ["pem", "crt", "cer", "der"].contains(&extension))
-}
-
 /// The time to judge at: the one given, else the machine's.
 pub fn at(given: Option<Time>) -> Time {
     given.unwrap_or_else(|| Clock::machine().now())
@@ -119,6 +112,15 @@ pub fn nonce(text: &str) -> Result<Vec<u8>, Failure> {
 /// DER, also where the file is PEM.
 pub fn der_of(bytes: &[u8]) -> Vec<u8> {
     pem_body(bytes, "CERTIFICATE").unwrap_or_else(|| bytes.to_vec())
+}
+
+/// The list of a file, DER or PEM; nothing where no file was given.
+pub fn revocation_lists(bytes: Option<&[u8]>) -> Result<Vec<RevocationList>, Finding> {
+    let Some(bytes) = bytes else { return Ok(Vec::new()) };
+    RevocationList::parse(bytes).map(|list| vec![list]).map_err(|error| {
+        let expected = "one X.509 certificate revocation list";
+        Finding::new(error.reason(), "crl", error.to_string(), expected, "RFC 5280 §5")
+    })
 }
 
 /// The first PEM block of that label.

@@ -4,6 +4,7 @@
 //! acceptable is appraisal and another command's question.
 
 mod certify;
+mod ek;
 mod key;
 mod tpm;
 
@@ -18,6 +19,10 @@ pub enum VerifyCommand {
     #[command(after_help = "Example:\n  assay verify tpm --quote quote.msg --signature quote.sig \
         --nonce 00ff… --ak ak.pub \\\n    --pcrs pcrs --require sha256:0-7")]
     Tpm(Box<tpm::TpmArgs>),
+    /// Tell whether an endorsement key is in a genuine TPM
+    #[command(after_help = "Examples:\n  assay verify ek --cert ek.crt\n  \
+        assay verify ek --cert ek.crt --pub ek.pub --roots vendor.pem --crl vendor.crl")]
+    Ek(Box<ek::EkArgs>),
     /// Tell whether a TPM's statement about another of its keys is genuine
     #[command(after_help = "Example:\n  assay verify certify --certify key.attest --signature \
         key.sig --public key.pub \\\n    --nonce 00ff… --ak ak.pub")]
@@ -28,6 +33,7 @@ impl VerifyCommand {
     pub fn run(self) -> Result<Answer, Failure> {
         match self {
             VerifyCommand::Tpm(args) => args.run(),
+            VerifyCommand::Ek(args) => args.run(),
             VerifyCommand::Certify(args) => args.run(),
         }
     }

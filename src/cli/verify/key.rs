@@ -8,6 +8,9 @@ use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::PublicKey;
 use assay_evidence::Time;
+use assay_evidence::chain::Lists;
+use assay_evidence::chain::Rules;
+use assay_evidence::crl::RevocationList;
 use assay_tpm::Anchors;
 use assay_tpm::AttestationKey;
 use assay_tpm::EkRoot;
@@ -17,6 +20,7 @@ use assay_tpm::Public;
 use assay_tpm::TpmClass;
 use assay_tpm::ak_certificate;
 use assay_tpm::endorsement;
+use assay_tpm::endorsement::EndorsementCertificate;
 use clap::Args;
 use serde_json::json;
 
@@ -49,6 +53,9 @@ pub struct KeyArgs {
     /// Intermediates for both chains; never anchors
     #[arg(long, value_name = "PATH")]
     intermediates: Option<PathBuf>,
+    /// Revocation list of an issuer of either chain, DER or PEM
+    #[arg(long, value_name = "FILE")]
+    crl: Option<PathBuf>,
     /// Weakest hash that a signature may be over
     #[arg(long, value_name = "HASH", default_value = "sha256")]
     pub min_hash: HashAlgorithm,
@@ -66,6 +73,7 @@ pub struct KeyFiles {
     ek_public: Option<Vec<u8>>,
     ek_roots: Vec<Certificate>,
     intermediates: Vec<Certificate>,
+    list: Option<Vec<u8>>,
     now: Time,
 }
 
@@ -75,6 +83,7 @@ pub struct Claimed {
     ak_certificate: Option<Certificate>,
     ek_certificate: Option<Certificate>,
     ek_public: Option<Public>,
+    lists: Vec<RevocationList>,
 }
 
 enum ClaimedKey {
@@ -85,7 +94,7 @@ enum ClaimedKey {
 /// What came of the key options.
 pub struct Believed {
     pub key: ProvedKey,
-    pub endorsement: Option<endorsement::EndorsementCertificate>,
+    pub endorsement: Option<EndorsementCertificate>,
 }
 
 impl KeyArgs {
@@ -101,6 +110,7 @@ impl KeyArgs {
             ek_public: inputs.read_optional(self.ek_pub.as_ref())?,
             ek_roots: anchors("--ek-roots", &self.ek_roots)?,
             intermediates: inputs.intermediates(self.intermediates.as_ref())?,
+            list: inputs.read_optional(self.crl.as_ref())?,
             now: input::at(self.at),
         })
     }
@@ -109,6 +119,10 @@ impl KeyArgs {
 impl Believed {
     /// Says beside the claims what the endorsement certificate adds, and what it cannot add.
     pub fn add_to(&self, verdict: &mut Verdict) {
+        if let Some(certificate) = self.key.certificate() {
+            let gaps = certificate.not_checked().iter();
+            verdict.not_checked.extend(gaps.map(|gap| format!("{gap} (AK chain)")));
+        }
         let Some(ek) = &self.endorsement else { return };
         let claims = json!({
             "spki_sha256": hex::encode(ek.key().spki_sha256()),
@@ -118,6 +132,8 @@ impl Believed {
             "version": ek.device().version,
         });
         verdict.claims.insert("ek".to_owned(), claims);
+        verdict.warnings.extend(ek.warnings());
+        verdict.not_checked.extend(ek.not_checked().iter().map(|gap| format!("{gap} (EK chain)")));
         verdict.not_checked.push("activation: offline nothing ties the AK to this EK".to_owned());
     }
 }
@@ -126,28 +142,33 @@ impl KeyFiles {
     /// Stage one: the shape of every file.
     pub fn parse(&self) -> Result<Claimed, Vec<Finding>> {
         let mut faults = Vec::new();
+        let lists = input::revocation_lists(self.list.as_deref()).unwrap_or_else(|fault| {
+            faults.push(fault);
+            Vec::new()
+        });
         let mut note = |error: Error| faults.push(error.finding());
         let claimed = Claimed {
             ak: parsed(&self.ak, attestation_key, &mut note),
             ak_certificate: parsed(
                 &self.ak_certificate,
-                |bytes| endorsement::certificate_in_nv(&input::der_of(bytes)),
+                endorsement::certificate_in_file,
                 &mut note,
             ),
             ek_certificate: parsed(
                 &self.ek_certificate,
-                |bytes| endorsement::certificate_in_nv(&input::der_of(bytes)),
+                endorsement::certificate_in_file,
                 &mut note,
             ),
             ek_public: parsed(&self.ek_public, Public::parse_file, &mut note),
+            lists,
         };
         if faults.is_empty() { Ok(claimed) } else { Err(faults) }
     }
 
     /// Stages two and three: attributes of the keys, then the chains.
-    pub fn believe(&self, claimed: Claimed) -> Result<Believed, Vec<Finding>> {
+    pub fn believe(&self, mut claimed: Claimed) -> Result<Believed, Vec<Finding>> {
         let mut faults = Vec::new();
-        let key = match claimed.ak {
+        let key = match claimed.ak.take() {
             Some(ClaimedKey::Area(public)) => {
                 Some(AttestationKey::new(public).map(ProvedKey::enrolled))
             }
@@ -161,13 +182,14 @@ impl KeyFiles {
                 None
             }
         };
-        let endorsement = self.endorsement(claimed.ek_certificate, claimed.ek_public.as_ref());
-        let endorsement = endorsement.unwrap_or_else(|error| {
-            faults.push(error.finding());
+        let rules = self.rules(&claimed);
+        let endorsement = self.endorsement(&rules, claimed.ek_public.as_ref());
+        let endorsement = endorsement.unwrap_or_else(|found| {
+            faults.extend(found.iter().map(Error::finding));
             None
         });
-        let key = match claimed.ak_certificate {
-            Some(certificate) => self.certified(key, &certificate).map(Some),
+        let key = match &claimed.ak_certificate {
+            Some(certificate) => self.certified(&rules, key, certificate).map(Some),
             None => Ok(key),
         };
         let key = key.unwrap_or_else(|error| {
@@ -186,13 +208,24 @@ impl KeyFiles {
         }
     }
 
+    /// A list for one chain is a list of that chain; beside two it may be of either.
+    fn rules<'a>(&self, claimed: &'a Claimed) -> Rules<'a> {
+        let lists = match (&claimed.ak_certificate, &claimed.ek_certificate) {
+            _ if claimed.lists.is_empty() => Lists::None,
+            (Some(_), Some(_)) => Lists::Stock(&claimed.lists),
+            _ => Lists::Given(&claimed.lists),
+        };
+        Rules { lists, ..Rules::at(self.now) }
+    }
+
     fn certified(
         &self,
+        rules: &Rules<'_>,
         key: Option<ProvedKey>,
         certificate: &Certificate,
     ) -> Result<ProvedKey, Error> {
         let verified =
-            ak_certificate::verify(certificate, &self.intermediates, &self.ak_roots, self.now)?;
+            ak_certificate::verify_by(rules, certificate, &self.intermediates, &self.ak_roots)?;
         match key {
             Some(key) => key.certified_by(&verified),
             None => ProvedKey::certified(&verified),
@@ -201,21 +234,15 @@ impl KeyFiles {
 
     fn endorsement(
         &self,
-        certificate: Option<Certificate>,
+        rules: &Rules<'_>,
         public: Option<&Public>,
-    ) -> Result<Option<endorsement::EndorsementCertificate>, Error> {
-        let Some(certificate) = certificate else { return Ok(None) };
-        if let Some(public) = public {
-            if certificate.public_key().ok() != Some(public.key()) {
-                return Err(Error::EkKeyCertMismatch);
-            }
-            endorsement::Template::of(public).ok_or(Error::EkTemplate)?;
-        }
+    ) -> Result<Option<EndorsementCertificate>, Vec<Error>> {
+        let Some(file) = &self.ek_certificate else { return Ok(None) };
         // A root given by hand says nothing of the class, so the claims do not either.
         let roots = self.ek_roots.iter().cloned();
         let roots = roots.map(|certificate| EkRoot { certificate, class: TpmClass::Software });
-        let anchors = Anchors::new(roots.collect(), self.intermediates.clone());
-        endorsement::verify_certificate(certificate, Vec::new(), &anchors, self.now).map(Some)
+        let anchors = Anchors::new(roots.collect(), Vec::new());
+        endorsement::verify_file(rules, file, public, &self.intermediates, &anchors).map(Some)
     }
 }
 
