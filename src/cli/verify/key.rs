@@ -192,8 +192,8 @@ impl KeyFiles {
             Some(certificate) => self.certified(&rules, key, certificate).map(Some),
             None => Ok(key),
         };
-        let key = key.unwrap_or_else(|error| {
-            faults.push(error.finding());
+        let key = key.unwrap_or_else(|found| {
+            faults.extend(found.iter().map(Error::finding));
             None
         });
         match key {
@@ -223,13 +223,14 @@ impl KeyFiles {
         rules: &Rules<'_>,
         key: Option<ProvedKey>,
         certificate: &Certificate,
-    ) -> Result<ProvedKey, Error> {
+    ) -> Result<ProvedKey, Vec<Error>> {
         let verified =
             ak_certificate::verify_by(rules, certificate, &self.intermediates, &self.ak_roots)?;
-        match key {
+        let key = match key {
             Some(key) => key.certified_by(&verified),
             None => ProvedKey::certified(&verified),
-        }
+        };
+        key.map_err(|error| vec![error])
     }
 
     fn endorsement(
