@@ -71,6 +71,9 @@ fn without_expected_report_data_the_claims_say_that_it_was_not_compared() {
     assert_eq!(findings.first().unwrap().code, Reason::CollateralMissing);
 }
 
+/// Makes a policy allow what it refused.
+type Allow = fn(&mut TdxPolicy);
+
 #[test]
 fn what_is_genuine_and_unwanted_is_a_claim_until_it_is_appraised() {
     let attributes = |bits: u64| Recipe::with(|r| r.attributes(bits));
@@ -80,7 +83,7 @@ fn what_is_genuine_and_unwanted_is_a_claim_until_it_is_appraised() {
         recipe.set(offset, &[1]);
         recipe
     };
-    let cases: [(Recipe, Reason, fn(&mut TdxPolicy)); 8] = [
+    let cases: [(Recipe, Reason, Allow); 8] = [
         (attributes(sept | forge::DEBUG), Reason::TdDebug, |p| p.debug = true),
         (attributes(0), Reason::TdSeptVeDisableOff, |p| p.sept_ve_enabled = true),
         (attributes(sept | 1 << 29), Reason::TdMigratable, |p| p.migratable = true),
