@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use assay_evidence::Certificate;
 use assay_evidence::Reason;
+use assay_evidence::Time;
 use assay_tdx::Claims;
 use assay_tdx::CollateralCache;
 use assay_tdx::Expected;
@@ -313,4 +315,22 @@ fn padding_is_part_of_no_quote() {
     let long = Recipe::with(|r| r.padding = vec![0; 3065]);
     let bare = Recipe::with(|r| r.padding = vec![]);
     assert_eq!(verified(&long).evidence_id(), verified(&bare).evidence_id());
+}
+
+/// The fuzz targets begin with these, at this time.
+#[test]
+fn the_vectors_are_genuine_under_their_own_root() {
+    let read = |name: &str| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/forged");
+        std::fs::read(format!("{folder}/{name}")).unwrap()
+    };
+    let roots = [Certificate::parse(&read("root.der")).unwrap()];
+    let expected = Expected { now: Time::from_unix_s(1_781_524_800), report_data: None };
+    let cache = CollateralCache::default();
+    for quote in ["quote-v4", "quote-v5-2", "quote-v5-3", "quote-v5-4"] {
+        let (quote, bundle) = (read(quote), read("collateral.json"));
+        let found = assay_tdx::verify_with(&quote, &bundle, &roots, &expected, &cache);
+        assert_eq!(found.unwrap().tcb_status(), Some(TcbStatus::UpToDate));
+    }
+    assert_eq!(cache.len(), 1);
 }
