@@ -412,8 +412,12 @@ fn shapes(keys: &Keys) -> Vec<Case> {
             c.issuer = set_of([2, 0, 1]);
         })
         .below(std::slice::from_ref(&unordered)),
-        changed("reordered-set", UNTRUSTED, "the same set in another order", &|c| {
+        changed("reordered-set", GENUINE, "the same set in another order", &|c| {
             c.issuer = set_of([0, 1, 2]);
+        })
+        .below(std::slice::from_ref(&unordered)),
+        changed("other-set", UNTRUSTED, "a set with one member twice", &|c| {
+            c.issuer = set_of([0, 1, 1]);
         })
         .below(&[unordered]),
         changed("version-1", PROFILE, "version 1, which has no extensions", &|c| {
