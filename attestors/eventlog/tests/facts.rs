@@ -120,7 +120,7 @@ fn secure_boot_and_firmware_are_what_the_cases_say() {
     assert!(text(&lenovo, "fw.version").starts_with("N3VET59W"));
     assert_eq!(lenovo.signatures("sb.dbx").unwrap().len(), 482);
     let google = of("gce-ubuntu2404-snp").unwrap();
-    assert_eq!(text(&google, "fw.version"), "GCE Virtual Firmware v1");
+    assert_eq!(text(&google, "fw.version"), "GCE Virtual Firmware v2");
     assert_eq!(text(&google, "fw.gce_technology"), "sev-snp");
 }
 
