@@ -8,6 +8,7 @@
 //! | [`collateral`] | what Intel says of its platforms at a date: read, believed, remembered |
 //! | [`endorsement`] | chains to Intel's root; what a PCK certificate says of its platform |
 //! | [`verify`](mod@verify) | quote and collateral → [`Claims`] |
+//! | [`rtmr`] | the boot log of a TD, held against the registers of its quote |
 //! | [`appraise`](mod@appraise) | claims and policy → findings |
 //!
 //! No I/O, no clock, no network: collateral and time are arguments. Fetching collateral and
@@ -20,6 +21,7 @@ pub mod endorsement;
 pub mod error;
 mod pem;
 pub mod quote;
+pub mod rtmr;
 pub mod verify;
 
 pub use crate::appraise::TdxPolicy;
