@@ -10,6 +10,7 @@
 //! | [`endorsement`], [`host_certificates`] | certificate of the signing key → a pinned root |
 //! | [`verify`](mod@verify) | report and certificates → [`Claims`] |
 //! | [`policy`] | which claims are acceptable, and what is missing where they are not |
+//! | [`launch`] | firmware, kernel, command line → the measurement that a launch will have |
 //! | [`error`] | every fault, in the decisive order |
 //!
 //! Everything is judged over the bytes as they were received, never over a re-encoding. The
@@ -21,6 +22,7 @@ pub mod collect;
 pub mod endorsement;
 pub mod error;
 pub mod host_certificates;
+pub mod launch;
 pub mod policy;
 pub mod product;
 pub mod report;
