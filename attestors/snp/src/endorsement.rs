@@ -24,10 +24,13 @@ use crate::tcb::Tcb;
 
 mod anchors;
 mod revocation;
+mod wants;
 
 pub use anchors::Anchors;
 pub use anchors::Root;
 pub(crate) use revocation::Revocation;
+pub use wants::Wanted;
+pub use wants::wants;
 
 /// The certificate of a key that signs reports, as it says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

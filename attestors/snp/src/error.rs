@@ -196,7 +196,7 @@ impl Fault {
     }
 
     fn is_of_shape(&self) -> bool {
-        self.rank() < 10 || matches!(self, Fault::SignatureRange { .. })
+        self.rank() < 10
     }
 
     /// The stable code of this refusal.

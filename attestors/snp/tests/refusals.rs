@@ -535,3 +535,32 @@ fn a_remembered_chain_gives_the_verdicts_of_a_fresh_one() {
     assert_eq!(faults.reason().code(), "root-not-trusted");
     assert_eq!(anchors.remembered_chains(), 1);
 }
+
+#[test]
+fn what_is_missing_is_named_by_its_path_at_amd() {
+    let wanted = |machine: Machine, product| {
+        let report = assay_snp::Report::parse(&machine.show().report).unwrap();
+        assay_snp::endorsement::wants(&report, product)
+    };
+    let milan = wanted(Machine::milan(), None).unwrap();
+    let chip = "c1".repeat(64);
+    let path = format!("/vcek/v1/Milan/{chip}?blSPL=04&teeSPL=00&snpSPL=24&ucodeSPL=219");
+    assert_eq!(milan.vek.as_deref(), Some(path.as_str()));
+    assert_eq!(milan.crl, "/vcek/v1/Milan/crl");
+    let path = "/vcek/v1/Turin/c1c1c1c1c1c1c1c1?fmcSPL=01&blSPL=02&teeSPL=03&snpSPL=04&ucodeSPL=81";
+    assert_eq!(wanted(Machine::turin(), None).unwrap().vek.as_deref(), Some(path));
+    // A VLEK is its owner's to get, and a chip that hides has no certificate to ask for.
+    let vlek = wanted(Machine::milan_vlek(), None).unwrap();
+    assert_eq!((vlek.vek, vlek.chain.as_str()), (None, "/vlek/v1/Milan/cert_chain"));
+    let hidden = Machine::milan().with(|m| m.set(0x1a0, &[0; 64]));
+    assert_eq!(wanted(hidden, None).unwrap().vek, None);
+    // Version 2 names no product; what is said counts, and never against what is named.
+    let old = Machine::milan().with(|m| {
+        m.set(0, &[2]);
+        m.set(0x188, &[0; 3]);
+    });
+    assert_eq!(wanted(old.clone(), None), None);
+    assert_eq!(wanted(old, Some(assay_snp::Product::Milan)), Some(milan));
+    assert_eq!(wanted(Machine::milan(), Some(assay_snp::Product::Genoa)), None);
+    assert_eq!(wanted(Machine::milan().with(|m| m.set(0x048, &[28])), None), None);
+}

@@ -141,9 +141,9 @@ fn sections(image: &[u8], table: &BTreeMap<[u8; 16], &[u8]>) -> Result<Vec<Secti
 const BEHIND_TABLE: usize = 32;
 /// Length and GUID.
 const ENTRY: usize = 18;
-const MAX_IMAGE: usize = 64 << 20;
+const MAX_IMAGE: usize = 64 * 1024 * 1024;
 const MAX_SECTIONS: u32 = 64;
-const MAX_SECTION: u32 = 64 << 20;
+const MAX_SECTION: u32 = 64 * 1024 * 1024;
 const FOOTER: [u8; 16] =
     guid(0x96b5_82de, 0x1fb2, 0x45f7, [0xba, 0xea, 0xa3, 0x66, 0xc5, 0x5a, 0x08, 0x2d]);
 const METADATA: [u8; 16] =
