@@ -99,8 +99,9 @@ pub enum Hierarchy {
 }
 
 impl Hierarchy {
+    /// The one of honest attestation keys first: each costs a hash to try.
     pub const ALL: [Hierarchy; 4] =
-        [Hierarchy::Owner, Hierarchy::Null, Hierarchy::Endorsement, Hierarchy::Platform];
+        [Hierarchy::Endorsement, Hierarchy::Owner, Hierarchy::Null, Hierarchy::Platform];
 
     pub const fn handle(self) -> u32 {
         match self {
