@@ -1,9 +1,11 @@
-//! Profiles and policies: text that people write, judged or refused, never a panic.
+//! Profiles, policies, packs of EK roots, advisories: text that people write, judged or refused, never a panic.
 
 #![no_main]
 
 use assay::policy::Policy;
+use assay::reference::AdvisoryList;
 use assay::reference::Profile;
+use assay::reference::ek_roots::Pack;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -13,5 +15,13 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(policy) = Policy::parse(text) {
         assert!(policy.max_age >= policy.refresh_every);
+    }
+    if let Ok(list) = AdvisoryList::parse("fuzzed", text) {
+        assert_eq!(list.as_of.len(), 10);
+    }
+    if let Ok(packs) = Pack::parse_all([("fuzzed", text)]) {
+        for pack in packs {
+            pack.misfits();
+        }
     }
 });

@@ -436,6 +436,9 @@ fn node_text(node: &NodeState) -> String {
             .filter(|part| !part.is_empty())
             .collect();
         line("tpm", &format!("{}{asserted} {}", tpm.class, known.join(" ")));
+        if tpm.firmware_version != 0 {
+            line("firmware", &format!("0x{:016x}", tpm.firmware_version));
+        }
         line("counters", &format!("reset {}, restart {}", tpm.reset_count, tpm.restart_count));
     }
     line("agent", &node.agent_version);

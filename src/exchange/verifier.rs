@@ -656,6 +656,7 @@ impl Collected {
         }
         row.ak_name = Some(ak_name);
         row.counters = Some(counters);
+        row.firmware_version = Some(claims.firmware_version());
         row.last_quoted_at = Some(open.challenged.wall);
         row.agent_version.clone_from(&open.hello.agent_version);
         for item in &items {

@@ -374,7 +374,8 @@ impl fmt::Display for Life {
     }
 }
 
-/// Reads one file: the name of its pack, and its entries. Its vendor holds for all of it, and so do the sources that it describes.
+/// Reads one file: the name of its pack, and its entries. Its vendor holds for all of it, and so do
+/// the sources that it describes.
 fn parse_file(file: &str, text: &str) -> Result<(String, Vec<Entry>), PackError> {
     let syntax: PackSyntax = toml::from_str(text).map_err(|error| PackError::Syntax {
         file: file.to_owned(),

@@ -115,6 +115,9 @@ pub struct NodeRow {
     /// What the verified EK certificate says of the TPM; nothing before the first attestation.
     #[serde(default)]
     pub device: Option<TpmDevice>,
+    /// TPMS_ATTEST firmwareVersion of its last accepted quote.
+    #[serde(default)]
+    pub firmware_version: Option<u64>,
     /// The class is an operator's word, not a root's.
     #[serde(default)]
     pub class_asserted: bool,
@@ -196,6 +199,7 @@ impl NodeRow {
             ek_root: None,
             class: None,
             device: None,
+            firmware_version: None,
             class_asserted: false,
             ak_name: None,
             ak_public: None,

@@ -548,6 +548,7 @@ async fn every_member_of_a_node_is_kept() {
             model: "swtpm".to_owned(),
             version: "id:20191023".to_owned(),
         }),
+        firmware_version: Some(u64::MAX),
         ak_name: Some(vec![0, 11]),
         ak_public: Some(vec![1]),
         owner: "ops".to_owned(),

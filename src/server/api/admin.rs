@@ -271,6 +271,7 @@ impl AdminApi {
             Flag::CloneSuspected => Reason::CloneSuspected,
             Flag::ClockRegression => Reason::ClockRegression,
         }));
+        let device = row.device.as_ref();
         Ok(proto::NodeState {
             spiffe_id: node.id.to_string(),
             hardware: row.kind.as_str().to_owned(),
@@ -292,7 +293,9 @@ impl AdminApi {
                 reset_count: row.counters.map_or(0, |counters| counters.reset_count),
                 restart_count: row.counters.map_or(0, |counters| counters.restart_count),
                 clock: row.counters.map_or(0, |counters| counters.clock),
-                ..Default::default()
+                manufacturer: device.map(|device| device.manufacturer.clone()).unwrap_or_default(),
+                model: device.map(|device| device.model.clone()).unwrap_or_default(),
+                firmware_version: row.firmware_version.unwrap_or_default(),
             }),
             standing,
             x509svid_serial: serial.map(|serial| serial.to_string()).unwrap_or_default(),
