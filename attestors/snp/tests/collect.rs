@@ -5,6 +5,8 @@
 
 #[path = "support/forge.rs"]
 mod forge;
+#[path = "support/guest.rs"]
+mod guest;
 #[path = "../../tsm/tests/support/simulator.rs"]
 mod simulator;
 
@@ -15,31 +17,11 @@ use assay_snp::verify;
 use assay_tsm::Tsm;
 use forge::Machine;
 use forge::NOW;
-use simulator::Platform;
-use simulator::Simulator;
-
-/// A platform that signs whatever report data it is asked for, and pads what it gives.
-fn platform(provider: &'static str, padding: Vec<u8>) -> Simulator {
-    let answer = move |data: &[u8], level: &str| {
-        let machine = Machine::milan().with(|m| {
-            m.set(0x050, data);
-            m.set(0x030, &[level.parse().unwrap_or(0)]);
-        });
-        let shown = machine.show();
-        ([shown.report.as_slice(), &padding].concat(), shown.host_table(false))
-    };
-    Simulator::start(Platform {
-        provider,
-        privilege_floor: None,
-        answer: Box::new(answer),
-        interfere: 0,
-    })
-}
 
 #[test]
 fn what_is_collected_is_genuine_for_its_report_data_and_no_other() {
     for padding in [vec![], vec![0; 2816]] {
-        let simulator = platform("sev_guest", padding);
+        let simulator = guest::start(Machine::milan(), "sev_guest", padding);
         let data = [0x42; 64];
         let found = collect(&Tsm::at(simulator.folder()), &data, Some(2)).unwrap();
         assert_eq!(found.report.len(), 1184);
@@ -59,7 +41,7 @@ fn what_is_collected_is_genuine_for_its_report_data_and_no_other() {
 #[test]
 fn another_providers_report_and_one_of_another_size_are_refused() {
     let refused = |provider, padding| {
-        let simulator = platform(provider, padding);
+        let simulator = guest::start(Machine::milan(), provider, padding);
         collect(&Tsm::at(simulator.folder()), &[1; 64], None).unwrap_err()
     };
     assert!(matches!(refused("tdx_guest", vec![]), CollectError::Provider(_)));

@@ -373,7 +373,7 @@ struct Rsa {
 
 impl Rsa {
     fn named(name: &str) -> Rsa {
-        let text = std::fs::read_to_string(key_file(name, "rsa")).unwrap();
+        let text = rsa_text(name).unwrap_or_else(|| panic!("no key `{name}`"));
         let mut numbers = text.lines().map(|line| BigUint::parse_bytes(line.as_bytes(), 16));
         let mut next = || numbers.next().unwrap().unwrap();
         Rsa { modulus: next(), private: next() }
@@ -407,13 +407,12 @@ fn pss_sign(key: &Rsa, message: &[u8]) -> Vec<u8> {
 }
 
 fn ecdsa(name: &str) -> rcgen::KeyPair {
-    let text = std::fs::read_to_string(key_file(name, "pkcs8")).unwrap();
-    let der = hex::decode(text.trim()).unwrap();
+    let der = hex::decode(pkcs8_text(name).trim()).unwrap();
     rcgen::KeyPair::try_from(der).unwrap()
 }
 
 fn spki(key: &str) -> Vec<u8> {
-    if key_file(key, "rsa").is_file() {
+    if rsa_text(key).is_some() {
         let modulus = Rsa::named(key).modulus.to_bytes_be();
         return assay_evidence::PublicKey::rsa(&modulus, 65_537).to_spki();
     }
@@ -421,8 +420,22 @@ fn spki(key: &str) -> Vec<u8> {
     ecdsa(key).subject_public_key_info()
 }
 
-fn key_file(name: &str, extension: &str) -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(KEYS).join(format!("{name}.{extension}"))
+/// Relative to this file, so that any test may take it in by its path.
+fn rsa_text(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "ark" => include_str!("../../vectors/forge/ark.rsa"),
+        "issuer" => include_str!("../../vectors/forge/issuer.rsa"),
+        "other" => include_str!("../../vectors/forge/other.rsa"),
+        _ => return None,
+    })
+}
+
+fn pkcs8_text(name: &str) -> &'static str {
+    match name {
+        "vek" => include_str!("../../vectors/forge/vek.pkcs8"),
+        "other" => include_str!("../../vectors/forge/other.pkcs8"),
+        _ => panic!("no key `{name}`"),
+    }
 }
 
 /// r and s of an ECDSA-Sig-Value.
@@ -469,5 +482,3 @@ pub fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
     };
     [head, contents.to_vec()].concat()
 }
-
-const KEYS: &str = "vectors/forge";
