@@ -115,6 +115,28 @@ pub enum ChainError {
 }
 
 impl ChainError {
+    /// What would have been right, for a line of a refusal.
+    pub const fn expected(&self) -> &'static str {
+        match self {
+            ChainError::Untrusted => "a path to a pinned root",
+            ChainError::TooLong { .. } => "a path within the limits",
+            ChainError::Signature { .. } => "a signature by the issuer's key",
+            ChainError::SignatureAlgorithm { .. } => "RSA or ECDSA over SHA-2",
+            ChainError::SignatureWeak { .. } | ChainError::RevocationListWeak { .. } => {
+                "a signature over SHA-256 or more"
+            }
+            ChainError::IssuerNotCa { .. } => "a CA that may sign certificates",
+            ChainError::PathLength { .. } => "no more CAs below than the issuer allows",
+            ChainError::Expired { .. } => "dates around the time of judging",
+            ChainError::CriticalExtension { .. } => "critical extensions that are understood",
+            ChainError::NameConstraint { .. } => "names that the issuer may certify",
+            ChainError::Key { .. } | ChainError::KeyWeak { .. } => "a key that may be relied on",
+            ChainError::Revoked { .. } => "a certificate on no revocation list",
+            ChainError::RevocationList { .. } => "a list signed by an issuer of the path",
+            ChainError::RevocationListStale { .. } => "a list in force at the time of judging",
+        }
+    }
+
     /// How decisive a fault is: keys, then signatures and trust, then the rights of issuers, then
     /// what may change with time.
     fn rank(&self) -> u8 {

@@ -19,7 +19,7 @@ pub(crate) fn verifies(
     signature: &[u8],
 ) -> bool {
     let whole = modulus.first().is_some_and(|top| top & 0x80 != 0) && modulus.len() <= MAX_MODULUS;
-    if !whole || modulus.len() % 8 != 0 || signature.len() != modulus.len() {
+    if !whole || !modulus.len().is_multiple_of(8) || signature.len() != modulus.len() {
         return false;
     }
     power(signature, exponent, modulus)

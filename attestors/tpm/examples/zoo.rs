@@ -466,6 +466,16 @@ fn extensions(keys: &Keys) -> Vec<Case> {
         changed("unknown", GENUINE, "the same, not critical", &|c| {
             c.add(&[1, 3, 6, 1, 4, 1, 99_999, 1], false, tlv(5, &[]));
         }),
+        changed(
+            "issuer-address",
+            GENUINE,
+            "an address inside the network, which nobody asks",
+            &|c| {
+                let address = tlv(0x86, &[b"http://169.254.169.254/latest"]);
+                let issuers = sequence(&[&oid(&[1, 3, 6, 1, 5, 5, 7, 48, 2]), &address]);
+                c.add(&[1, 3, 6, 1, 5, 5, 7, 1, 1], false, sequence(&[&issuers]));
+            },
+        ),
         changed("critical-key-identifier", CRITICAL, "critical where none may be", &|c| {
             c.add(&[2, 5, 29, 14], true, octets(&[1; 20]));
         }),

@@ -263,11 +263,10 @@ impl Error {
             Error::AkProfile(fault) => {
                 ("ak.certificate", (*fault).into(), "a certificate of an attestation key".into())
             }
-            Error::AkChain(fault) => {
-                ("ak.chain", fault.to_string(), "a path to a given root".into())
-            }
-            Error::EkChain(fault) => {
-                ("ek.chain", fault.to_string(), "a path to a pinned root".into())
+            Error::AkChain(fault) => ("ak.chain", fault.to_string(), fault.expected().into()),
+            Error::EkChain(fault) => ("ek.chain", fault.to_string(), fault.expected().into()),
+            Error::EkProfile(why) => {
+                ("ek.profile", (*why).into(), "a certificate of an endorsement key".into())
             }
             Error::EkCertificate(fault) => {
                 ("ek.certificate", fault.to_string(), "a certificate".into())

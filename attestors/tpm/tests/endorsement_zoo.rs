@@ -37,6 +37,86 @@ fn every_odd_certificate_is_accepted_and_every_twin_refused_for_its_fault() {
     assert!(genuine >= 40 && refused >= 40, "{genuine} and {refused}");
 }
 
+/// The rows of the attack catalogue that are about endorsement certificates, by the names of their
+/// cases. Where a row says "must accept", its accepted cases count too.
+const ROWS: [(&str, &[&str]); 11] = [
+    ("A30 unknown issuer, forged signature", &["plain", "self-signed", "forged", "other-set"]),
+    ("A31 an issuer that may not", &["issuer-", "path-length-", "leaf-is-ca"]),
+    (
+        "A32 another product of the vendor",
+        &["signs-only", "usage-", "no-usage", "no-key-usage", "ec-", "version-1"],
+    ),
+    (
+        "A33 critical extensions",
+        &["critical-", "unknown", "alternative-name-", "usage-unreadable", "issuer-critical-"],
+    ),
+    ("A34 name constraints", &["constraint-"]),
+    (
+        "A35 dates",
+        &["expired", "issuer-expired", "not-yet", "first-second", "last-second", "year-9999"],
+    ),
+    (
+        "A36 odd DER and what an index puts around",
+        &[
+            "padding-",
+            "header",
+            "serial-",
+            "oaep-key",
+            "unordered-set",
+            "reordered-set",
+            "explicit-false",
+            "two-certificates",
+            "key-unused-bits",
+            "signature-unused-bits",
+            "algorithm-outside",
+            "extension-twice",
+        ],
+    ),
+    ("A38 ROCA", &["roca"]),
+    (
+        "A39 weak keys and signatures",
+        &[
+            "rsa-1024",
+            "exponent-",
+            "modulus-",
+            "p256",
+            "p384",
+            "p521",
+            "off-curve",
+            "zero-point",
+            "compressed",
+            "unknown-curve",
+            "small-issuer",
+            "weak-root",
+            "sha1",
+            "sha384",
+            "md5",
+            "pss",
+        ],
+    ),
+    ("A48 addresses in certificates", &["issuer-address"]),
+    ("A49 revocation", &["revoked", "on-no-list", "list-"]),
+];
+
+#[test]
+fn every_case_belongs_to_a_row_of_the_attack_catalogue() {
+    let mut counts = [(0, 0); ROWS.len()];
+    for case in cases() {
+        // The longest prefix says more.
+        let row = (0..ROWS.len())
+            .flat_map(|row| ROWS[row].1.iter().map(move |prefix| (prefix.len(), row, prefix)))
+            .filter(|(_, _, prefix)| case.name.starts_with(*prefix))
+            .max();
+        let (_, row, _) = row.unwrap_or_else(|| panic!("{} is of no row", case.name));
+        let (accepted, refused) = &mut counts[row];
+        *if case.is_genuine() { accepted } else { refused } += 1;
+    }
+    for ((row, _), (accepted, refused)) in ROWS.iter().zip(counts) {
+        println!("{row}: {accepted} accepted, {refused} refused");
+        assert!(accepted + refused > 0, "{row}");
+    }
+}
+
 #[test]
 fn the_zoo_is_what_its_generator_makes() {
     let made = generator::files();
