@@ -1,8 +1,8 @@
 //! A log as a reader sees it: what it leads to, what it binds, and its events one by one.
 //!
 //! Faults stand in the order of their weight: what is no honest log, then registers that do not
-//! follow, then text that nothing binds. Text is shown only where the digest binds it. Whoever wants to see what nobody stands for has to
-//! look at the bytes.
+//! follow, then text that nothing binds. Text is shown only where the digest binds it. Whoever wants
+//! to see what nobody stands for has to look at the bytes.
 
 use std::collections::BTreeMap;
 

@@ -98,13 +98,8 @@ fn cmdline(log: &Log<'_>, grades: &Grades, preimages: &[&[u8]], facts: &mut Fact
                     commands.push((arguments.to_owned(), index));
                 }
             }
-            // The boot loader's own options, in UTF-16.
             Rule::Data | Rule::DataAndZero if event.kind() == EventType::IPL => {
-                let whole = event.data();
-                let (pairs, _) = whole.as_chunks::<2>();
-                let text = utf16(pairs.as_flattened());
-                let text = text.map(|text| text.trim_end_matches('\0').trim().to_owned());
-                found.extend(text.filter(|text| !text.is_empty()).map(|text| (text, index)));
+                found.extend(options(event.data()).map(|text| (text, index)));
             }
             _ => {}
         }
@@ -124,6 +119,18 @@ fn cmdline(log: &Log<'_>, grades: &Grades, preimages: &[&[u8]], facts: &mut Fact
         1 => facts.insert("boot.cmdline", Value::Text(texts.concat()), events),
         _ => facts.insert("boot.cmdline", Value::Texts(texts), events),
     }
+}
+
+/// The boot loader's own options, in UTF-16; in UTF-8 where no character is a NUL.
+fn options(data: &[u8]) -> Option<String> {
+    let narrow = std::str::from_utf8(data).ok().map(|text| text.trim_end_matches('\0'));
+    let text = match narrow {
+        Some(text) if !text.contains('\0') => text.to_owned(),
+        // Old systemd-boot logs one byte less than it hashes.
+        _ => utf16(data.as_chunks::<2>().0.as_flattened())?,
+    };
+    let text = text.trim_end_matches('\0').trim();
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// GRUB quotes arguments in one of the two texts and not in the other.
