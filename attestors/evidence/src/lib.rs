@@ -10,7 +10,8 @@
 //! | [`binding`] | what a piece of evidence is bound to, as one hash |
 //! | [`key`] | public keys as values, and whether they are strong enough to mean anything |
 //! | [`crypto`] | the only file that names a crypto library |
-//! | [`certificate`], [`crl`], [`chain`] | X.509 as received, what was revoked, and the path to a pinned root |
+//! | [`certificate`], [`chain`] | X.509 as received, and the path to a pinned root |
+//! | [`crl`] | what its issuer revoked |
 //! | [`remembered`] | a bounded memory of verified chains |
 //!
 //! It deliberately knows no attestor, judges nothing against reference values, and does no I/O.

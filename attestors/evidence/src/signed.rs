@@ -1,4 +1,5 @@
-//! What a CA signs, certificate or revocation list: its bytes, the algorithm said twice, a signature.
+//! What a CA signs, certificate or revocation list: its bytes, the algorithm said twice, and a
+//! signature.
 //!
 //! The outermost structure is read strictly, for what no signature covers must leave no choice
 //! (RFC 5280 §4.1.1): the algorithm outside is the one inside, byte for byte, nothing stands

@@ -296,7 +296,9 @@ proptest! {
         for serial in &serials {
             prop_assert!(list.is_revoked(serial));
         }
-        let bare = |serial: &[u8]| serial.iter().copied().skip_while(|&byte| byte == 0).collect::<Vec<_>>();
+        let bare = |serial: &[u8]| {
+            serial.iter().copied().skip_while(|&byte| byte == 0).collect::<Vec<_>>()
+        };
         let listed = serials.iter().any(|serial| bare(serial) == bare(&other));
         prop_assert_eq!(list.is_revoked(&other), listed);
     }

@@ -2,10 +2,10 @@
 //!
 //! `cargo run -p assay-tpm --example zoo -- attestors/tpm/vectors/zoo`
 //!
-//! For each oddity of genuine certificates there is one to accept, and a twin that looks like it and
-//! must be refused. All keys come from a fixed seed and all signatures are RSA without randomness,
-//! so a run gives the same bytes; EC keys are the generators of their curves, for which everybody
-//! knows the private key. Nothing here may ever be trusted.
+//! For each oddity of genuine certificates there is one to accept, and a twin that looks like it
+//! and must be refused. All keys come from a fixed seed and all signatures are RSA without
+//! randomness, so a run gives the same bytes; EC keys are the generators of their curves, for
+//! which everybody knows the private key. Nothing here may ever be trusted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -790,8 +790,10 @@ const P256_G: &str = "04\
     6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
     4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
 const P384_G: &str = "04\
-    aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a385502f25dbf55296c3a545e3872760ab7\
-    3617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5f";
+    aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b98\
+    59f741e082542a385502f25dbf55296c3a545e3872760ab7\
+    3617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147c\
+    e9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5f";
 const P521_G: &str = "04\
     00c6858e06b70404e9cd9e3ecb662395b4429c648139053fb521f828af606b4d\
     3dbaa14b5e77efe75928fe1dc127a2ffa8de3348b3c1856a429bf97e7e31c2e5bd66\

@@ -3,7 +3,8 @@
 //! Directory names are compared relative name by relative name, letters without case and spaces
 //! folded, whatever string type they came in. Where two cannot be compared, a permitted subtree
 //! does not permit and an excluded one excludes. Constraints on other forms of name are not
-//! evaluated: a certificate that has a name of such a form is refused, one without is not concerned.
+//! evaluated: a certificate that has a name of such a form is refused, one without is not
+//! concerned.
 
 use crate::certificate::AltName;
 use crate::certificate::Certificate;
