@@ -227,3 +227,87 @@ fn endorsement_certificates_get_their_verdict_by_the_built_in_packs_and_by_given
     assert_eq!(judged, 7);
     assert!(by_pack.len() >= 5, "{by_pack:?}");
 }
+
+/// Options by role, for the commands whose options are named like the roles' files.
+fn options_by_role(command: &str, case: &Case, pairs: &[(&str, &str)]) -> Vec<String> {
+    let mut options = words(&["verify", command]);
+    for (option, role) in pairs {
+        if let Some(path) = case.file(role) {
+            options.extend([(*option).to_owned(), path.display().to_string()]);
+        }
+    }
+    options.extend(case.verify_at.iter().flat_map(|time| ["--at".to_owned(), time.clone()]));
+    options
+}
+
+/// `verify` asks for authenticity alone; what else a case is refused for is an appraisal's.
+fn judge_authenticity(case: &Case, options: &[String]) {
+    let (answer, exit) = assay(options);
+    let (verdict, reason) = outcome(&answer, exit);
+    if case.flag("authentic") == Some(true) {
+        assert_eq!(verdict, "genuine", "{}: {answer}", case.id);
+    } else {
+        let right = case.reasons();
+        assert!(right.iter().any(|code| code == reason), "{}: {right:?} {answer}", case.id);
+    }
+}
+
+#[test]
+fn reports_quotes_and_documents_of_confidential_machines_get_their_verdict() {
+    let (Some(snp), Some(tdx)) = (cases("snp"), cases("tdx")) else { return };
+    let (nitro, azure) = (cases("nitro").unwrap(), cases("azure-vtpm").unwrap());
+    let mut judged = std::collections::BTreeMap::new();
+    let mut count = |kind: &'static str| *judged.entry(kind).or_insert(0) += 1;
+    for case in snp.iter().filter(|case| case.file("report").is_some()) {
+        let files = [("--report", "report"), ("--vek", "vek")];
+        judge_authenticity(case, &options_by_role("snp", case, &files));
+        // The host's own table names the same key.
+        if case.file("host-cert-table").is_some() {
+            let files = [("--report", "report"), ("--host-certs", "host-cert-table")];
+            judge_authenticity(case, &options_by_role("snp", case, &files));
+        }
+        count("snp");
+    }
+    for case in tdx.iter().filter(|case| case.file("collateral").is_some()) {
+        let files = [("--quote", "quote"), ("--collateral", "collateral")];
+        let options = options_by_role("tdx", case, &files);
+        if case.format.starts_with("sgx") {
+            // SGX quotes are authentic too, and not what this command is asked about.
+            let (answer, exit) = assay(&options);
+            assert_ne!(outcome(&answer, exit).0, "genuine", "{}", case.id);
+        } else if case.reason == "collateral-expired" {
+            let (answer, exit) = assay(&options);
+            assert_eq!(outcome(&answer, exit).1, "collateral-expired", "{}", case.id);
+        } else {
+            judge_authenticity(case, &options);
+        }
+        count("tdx");
+    }
+    for case in nitro.iter().filter(|case| case.file("document").is_some()) {
+        let options = options_by_role("nitro", case, &[("--document", "document")]);
+        if case.reason == "document-expired" {
+            let (answer, exit) = assay(&options);
+            assert_eq!(outcome(&answer, exit).1, "document-expired", "{}", case.id);
+        } else {
+            judge_authenticity(case, &options);
+        }
+        count("nitro");
+    }
+    for case in azure.iter().filter(|case| case.file("signature").is_some()) {
+        let files = [
+            ("--hcl", "hcl-report"),
+            ("--quote", "attest"),
+            ("--vek", "vek"),
+            ("--td-quote", "quote"),
+            ("--collateral", "collateral"),
+        ];
+        let mut options = options_by_role("azure", case, &files);
+        options.extend(["--signature".to_owned(), signature_file(case)]);
+        let nonce = case.claim("extra_data").unwrap_or_default().to_owned();
+        options.extend(["--nonce".to_owned(), nonce]);
+        judge_authenticity(case, &options);
+        count("azure-vtpm");
+    }
+    println!("confidential: {judged:?} judged");
+    assert_eq!(judged.values().sum::<i32>(), 13 + 10 + 5 + 4);
+}

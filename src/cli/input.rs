@@ -103,10 +103,22 @@ pub fn at(given: Option<Time>) -> Time {
 
 /// An even number of hex digits, either case, 1 to 64 bytes.
 pub fn nonce(text: &str) -> Result<Vec<u8>, Failure> {
-    let bytes = hex::decode(text).ok().filter(|bytes| (1..=MAX_NONCE).contains(&bytes.len()));
-    bytes.ok_or_else(|| {
-        Failure::new(format!("--nonce is 1 to {MAX_NONCE} bytes in hex, found `{text}`"))
-    })
+    bytes("--nonce", text, MAX_NONCE)
+}
+
+/// 1 to `max` bytes in hex.
+pub fn bytes(option: &str, text: &str, max: usize) -> Result<Vec<u8>, Failure> {
+    let bytes = hex::decode(text).ok().filter(|bytes| (1..=max).contains(&bytes.len()));
+    bytes
+        .ok_or_else(|| Failure::new(format!("{option} is 1 to {max} bytes in hex, found `{text}`")))
+}
+
+/// Exactly 128 hex digits.
+pub fn report_data(text: Option<&str>) -> Result<Option<[u8; 64]>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+    let wrong = || Failure::new(format!("--report-data is 128 hex digits, found `{text}`"));
+    bytes.map(Some).ok_or_else(wrong)
 }
 
 /// DER, also where the file is PEM.

@@ -3,9 +3,13 @@
 //! Authenticity alone: signatures up to trust anchors, freshness, consistency. Whether the state is
 //! acceptable is appraisal and another command's question.
 
+mod azure;
 mod certify;
 mod ek;
 mod key;
+mod nitro;
+mod snp;
+mod tdx;
 mod tpm;
 
 use clap::Subcommand;
@@ -27,6 +31,22 @@ pub enum VerifyCommand {
     #[command(after_help = "Example:\n  assay verify certify --certify key.attest --signature \
         key.sig --public key.pub \\\n    --nonce 00ff… --ak ak.pub")]
     Certify(Box<certify::CertifyArgs>),
+    /// Tell whether an AMD SEV-SNP report is genuine
+    #[command(after_help = "Example:\n  assay verify snp --report report.bin --vek vcek.der")]
+    Snp(Box<snp::SnpArgs>),
+    /// Tell whether an Intel TDX quote is genuine
+    #[command(
+        after_help = "Example:\n  assay verify tdx --quote quote.bin --collateral fmspc.json"
+    )]
+    Tdx(Box<tdx::TdxArgs>),
+    /// Tell whether an AWS Nitro document is genuine
+    #[command(after_help = "Example:\n  assay verify nitro --document attestation.cbor \
+        --nonce 00ff…")]
+    Nitro(Box<nitro::NitroArgs>),
+    /// Tell whether the hardware of an Azure confidential VM vouches for a quote of its TPM
+    #[command(after_help = "Example:\n  assay verify azure --hcl hcl.bin --quote quote.msg \
+        --signature quote.sig \\\n    --nonce 00ff… --vek vcek.der")]
+    Azure(Box<azure::AzureArgs>),
 }
 
 impl VerifyCommand {
@@ -35,6 +55,10 @@ impl VerifyCommand {
             VerifyCommand::Tpm(args) => args.run(),
             VerifyCommand::Ek(args) => args.run(),
             VerifyCommand::Certify(args) => args.run(),
+            VerifyCommand::Snp(args) => args.run(),
+            VerifyCommand::Tdx(args) => args.run(),
+            VerifyCommand::Nitro(args) => args.run(),
+            VerifyCommand::Azure(args) => args.run(),
         }
     }
 }

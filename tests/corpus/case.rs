@@ -45,6 +45,17 @@ impl Case {
         self.table.get("claims")?.get(name)?.as_str()
     }
 
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        self.table.get(name)?.as_bool()
+    }
+
+    /// The decisive reason and those that are right too.
+    pub fn reasons(&self) -> Vec<String> {
+        let more = self.table.get("reasons_also_right").and_then(Value::as_array);
+        let more = more.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+        std::iter::once(self.reason.clone()).chain(more).collect()
+    }
+
     /// Another file of the corpus.
     pub fn beside(&self, path: &str) -> String {
         self.folder.join("../..").join(path).display().to_string()

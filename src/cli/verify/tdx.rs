@@ -1,0 +1,112 @@
+//! `assay verify tdx`: an Intel TDX quote, with collateral of its time.
+
+use std::path::PathBuf;
+
+use assay_evidence::Certificate;
+use assay_evidence::Time;
+use assay_evidence::crypto;
+use assay_tdx::Claims;
+use assay_tdx::CollateralCache;
+use assay_tdx::Expected;
+use assay_tdx::Quote;
+use clap::Args;
+
+use crate::cli::input;
+use crate::cli::input::Inputs;
+use crate::cli::output::Answer;
+use crate::cli::output::Failure;
+use crate::cli::verdict;
+use crate::cli::verdict::Verdict;
+
+#[derive(Args, Debug)]
+pub struct TdxArgs {
+    /// TD quote, version 4 or 5; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    quote: PathBuf,
+    /// Collateral of the platform as JSON: TCB info, QE identity, their chains, revocation lists
+    #[arg(long, value_name = "FILE")]
+    collateral: PathBuf,
+    /// What the quote must say, 64 bytes in hex
+    #[arg(long, value_name = "HEX")]
+    report_data: Option<String>,
+    /// Further roots, for test hardware: the claims then say so
+    #[arg(long, value_name = "PATH")]
+    danger_extra_roots: Option<PathBuf>,
+    /// Time to judge at, RFC 3339; now if left out
+    #[arg(long, value_name = "TIME")]
+    at: Option<Time>,
+}
+
+/// A quote and what it is held against, read.
+pub struct TdFiles {
+    pub quote: Vec<u8>,
+    /// Without it only signatures are verified.
+    pub collateral: Option<Vec<u8>>,
+    pub extra_roots: Vec<Certificate>,
+}
+
+impl TdxArgs {
+    pub fn run(self) -> Result<Answer, Failure> {
+        let (verified, evidence_id) = self.verified(&Inputs::default())?;
+        match verified {
+            Ok(claims) => Ok(genuine(&claims)?.answer()),
+            Err(faults) => Ok(Verdict::refused(faults.findings(), evidence_id).answer()),
+        }
+    }
+
+    /// The claims or the faults, and the id of the evidence.
+    pub fn verified(
+        &self,
+        inputs: &Inputs,
+    ) -> Result<(Result<Claims, assay_tdx::Faults>, [u8; 32]), Failure> {
+        let report_data = input::report_data(self.report_data.as_deref())?;
+        let files = TdFiles {
+            quote: inputs.read(&self.quote)?,
+            collateral: Some(inputs.read(&self.collateral)?),
+            extra_roots: match &self.danger_extra_roots {
+                Some(path) => inputs.anchors("--danger-extra-roots", path)?,
+                None => Vec::new(),
+            },
+        };
+        let verified = files.verify(report_data.as_ref(), input::at(self.at));
+        let evidence_id = files.evidence_id(&verified);
+        Ok((verified, evidence_id))
+    }
+}
+
+impl TdFiles {
+    pub fn verify(
+        &self,
+        report_data: Option<&[u8; 64]>,
+        now: Time,
+    ) -> Result<Claims, assay_tdx::Faults> {
+        let expected = Expected { now, report_data };
+        match &self.collateral {
+            Some(json) => {
+                let cache = CollateralCache::new(1);
+                assay_tdx::verify_with(&self.quote, json, &self.extra_roots, &expected, &cache)
+            }
+            None => assay_tdx::verify_signatures(&self.quote, &self.extra_roots, &expected),
+        }
+    }
+
+    pub fn evidence_id(&self, verified: &Result<Claims, assay_tdx::Faults>) -> [u8; 32] {
+        match verified {
+            Ok(claims) => *claims.evidence_id(),
+            Err(_) => crypto::sha256(
+                Quote::parse(&self.quote).map_or(self.quote.as_slice(), |quote| quote.signed()),
+            ),
+        }
+    }
+}
+
+pub fn genuine(claims: &Claims) -> Result<Verdict, Failure> {
+    let mut object = verdict::claims(claims)?;
+    object.remove("not_checked");
+    Ok(Verdict {
+        not_checked: claims.not_checked().iter().map(|gap| (*gap).to_owned()).collect(),
+        claims: object,
+        summary: "the quote was signed on an Intel platform".to_owned(),
+        ..Verdict::refused(Vec::new(), *claims.evidence_id())
+    })
+}
