@@ -27,11 +27,8 @@ static COLLATERAL: LazyLock<VerifiedCollateral> = LazyLock::new(|| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let expected = Expected {
-        // 2026-06-15T12:00:00Z
-        now: Time::from_unix_s(1_781_524_800),
-        report_data: None,
-    };
+    // 2026-06-15T12:00:00Z
+    let expected = Expected::at(Time::from_unix_s(1_781_524_800));
     let found = assay_tdx::verify(bytes, &COLLATERAL, &expected);
     let whole = |quote: &[u8]| quote.len() - Quote::parse(quote).map_or(0, |q| q.padding());
     let genuine = QUOTES.iter().any(|quote| quote[..whole(quote)] == bytes[..whole(bytes)]);

@@ -54,7 +54,7 @@ fn measure(
     now: assay_evidence::Time,
     roots: &[Certificate],
 ) {
-    let expected = Expected { now, report_data: None };
+    let expected = Expected::at(now);
     let parsed = Quote::parse(quote).unwrap();
     let pck = std::str::from_utf8(parsed.pck_chain_pem()).unwrap().trim_end_matches('\0');
     let pck = Certificate::parse_set(pck.as_bytes()).unwrap().remove(0);

@@ -26,13 +26,23 @@ pub struct TdxPolicy {
     pub tcb_status: BTreeSet<TcbStatus>,
     /// Advisories that may be open at a status other than `UpToDate`.
     pub advisories: Advisories,
-    /// How long after the date of its TCB level a platform that is out of date is still accepted.
-    pub platform_grace: Duration,
+    pub grace: Grace,
     /// Collateral issued longer ago than this is refused though it is valid.
     pub max_collateral_age: Option<Duration>,
     pub min_evaluation_number: u32,
     /// Platform instances that may run TDs; nothing means any.
     pub platforms: Option<BTreeSet<[u8; 16]>>,
+}
+
+/// One clock may be late, never both: collateral that is overdue cannot say how late a platform is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grace {
+    #[default]
+    None,
+    /// How long collateral may be overdue.
+    Collateral(Duration),
+    /// How long after the date of its TCB level a platform that is out of date is still accepted.
+    Platform(Duration),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,10 +61,27 @@ impl Default for TdxPolicy {
             operator_supplied_root: false,
             tcb_status: BTreeSet::from([TcbStatus::UpToDate]),
             advisories: Advisories::Only(BTreeSet::new()),
-            platform_grace: Duration::ZERO,
+            grace: Grace::None,
             max_collateral_age: None,
             min_evaluation_number: 0,
             platforms: None,
+        }
+    }
+}
+
+impl TdxPolicy {
+    /// For [`Expected`](crate::Expected): what is overdue longer than this is not verified at all.
+    pub const fn collateral_grace(&self) -> Duration {
+        match self.grace {
+            Grace::Collateral(grace) => grace,
+            _ => Duration::ZERO,
+        }
+    }
+
+    const fn platform_grace(&self) -> Duration {
+        match self.grace {
+            Grace::Platform(grace) => grace,
+            _ => Duration::ZERO,
         }
     }
 }
@@ -153,8 +180,7 @@ fn tcb(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
     let in_grace = status.is_out_of_date()
         && claims
             .tcb_date()
-            .is_some_and(|date| date + policy.platform_grace >= claims.verified_at())
-        && !policy.platform_grace.is_zero();
+            .is_some_and(|date| date + policy.platform_grace() >= claims.verified_at());
     if !policy.tcb_status.contains(&status) && !in_grace {
         let code = match status {
             TcbStatus::OutOfDate | TcbStatus::OutOfDateConfigurationNeeded => Reason::TcbOutOfDate,
@@ -167,7 +193,7 @@ fn tcb(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
             "tcb_status",
             format!("{status}{date}"),
             names(&policy.tcb_status),
-            "policy: tdx.tcb_status, tdx.platform_grace",
+            "policy: tdx.tcb_status, tdx.grace",
         ));
         return;
     }
@@ -188,6 +214,17 @@ fn tcb(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
 }
 
 fn collateral(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
+    if let Some(until) = claims.collateral_valid_until()
+        && until + policy.collateral_grace() < claims.verified_at()
+    {
+        findings.push(Finding::new(
+            Reason::CollateralExpired,
+            "collateral_valid_until",
+            until.to_string(),
+            format!("at most {} s ago", policy.collateral_grace().as_secs()),
+            "policy: tdx.grace",
+        ));
+    }
     if let (Some(issued), Some(max)) = (claims.collateral_issued(), policy.max_collateral_age)
         && claims.verified_at().since(issued) > max
     {

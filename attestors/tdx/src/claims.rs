@@ -26,6 +26,7 @@ use crate::quote::Quote;
 use crate::quote::TdAttributes;
 use crate::verify::Expected;
 use crate::verify::Platform;
+use crate::verify::module_id;
 
 /// Byte strings are lower-case hex, times RFC 3339.
 #[derive(Clone, Debug, Serialize)]
@@ -63,6 +64,9 @@ pub struct Claims {
     td_id: Option<Hex<32>>,
 
     // --- the TDX module ---
+    /// Major version of the module that launched the TD, as TCB infos name it, and its SVN.
+    tdx_module: String,
+    tdx_module_svn: u8,
     tee_tcb_svn: Hex<16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tee_tcb_svn2: Option<Hex<16>>,
@@ -137,6 +141,7 @@ impl Claims {
         let facts: &PckFacts = platform.facts();
         let attributes = body.td_attributes;
         let [rtmr0, rtmr1, rtmr2, rtmr3] = body.rtmr.map(Hex);
+        let [minor, ..] = body.tee_tcb_svn;
         let (pck_not_before, pck_not_after) = platform.dates();
         let mut not_checked = Vec::new();
         if endorsed.is_none() {
@@ -170,6 +175,8 @@ impl Claims {
             report_data: Hex(body.report_data),
             mrservicetd: body.preserved.map(|td| Hex(td.mrservicetd)),
             td_id: body.extended.map(|td| Hex(td.td_id)),
+            tdx_module: module_id(&body.tee_tcb_svn),
+            tdx_module_svn: minor,
             tee_tcb_svn: Hex(body.tee_tcb_svn),
             tee_tcb_svn2: body.preserved.map(|td| Hex(td.tee_tcb_svn2)),
             mrseam: Hex(body.mrseam),

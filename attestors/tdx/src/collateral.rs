@@ -117,5 +117,6 @@ struct Wire {
     pck_certificate_chain: Option<String>,
 }
 
-/// Forty times the largest known bundle; revocation lists grow.
+/// Forty times the largest known bundle, for revocation lists grow; a promise of
+/// docs/reference/limits.md.
 pub const MAX_COLLATERAL: usize = 1024 * 1024;

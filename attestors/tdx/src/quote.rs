@@ -209,7 +209,8 @@ pub(crate) fn u32_le(reader: &mut Reader<'_>) -> Result<u32, ReadError> {
     reader.array().map(u32::from_le_bytes)
 }
 
-/// Eight times the largest buffer that a platform is known to hand out.
+/// Eight times the largest buffer that a platform is known to hand out; a promise of
+/// docs/reference/limits.md.
 pub const MAX_QUOTE: usize = 64 * 1024;
 /// Body type of every version 4 quote, though only version 5 writes it down.
 const TD_1_0: u16 = 2;

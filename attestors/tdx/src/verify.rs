@@ -12,6 +12,7 @@
 //! that is authentic here and judged by `appraise`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use assay_evidence::Certificate;
 use assay_evidence::Curve;
@@ -24,6 +25,7 @@ use assay_evidence::crypto::SignatureScheme;
 use crate::claims::Claims;
 use crate::claims::Endorsed;
 use crate::collateral::CollateralCache;
+use crate::collateral::Recent;
 use crate::collateral::VerifiedCollateral;
 use crate::endorsement;
 use crate::endorsement::Chain;
@@ -39,6 +41,8 @@ use crate::quote::Quote;
 mod level;
 mod together;
 
+pub(crate) use level::module_id;
+
 /// What the verifier demands.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
@@ -46,6 +50,21 @@ pub struct Expected<'a> {
     pub now: Time,
     /// All 64 bytes; without them whatever the TD put there is a claim.
     pub report_data: Option<&'a [u8; 64]>,
+    /// How long documents and revocation lists may be overdue; zero unless a policy says otherwise
+    /// ([`TdxPolicy::collateral_grace`](crate::TdxPolicy::collateral_grace)).
+    pub collateral_grace: Duration,
+}
+
+impl<'a> Expected<'a> {
+    /// Everything valid at this time, whatever the report data.
+    pub const fn at(now: Time) -> Expected<'a> {
+        Expected { now, report_data: None, collateral_grace: Duration::ZERO }
+    }
+
+    #[must_use]
+    pub const fn binding(self, report_data: &'a [u8; 64]) -> Expected<'a> {
+        Expected { report_data: Some(report_data), ..self }
+    }
 }
 
 /// A platform whose PCK chain holds: what is needed of it for each quote.
@@ -61,12 +80,15 @@ pub(crate) struct Platform {
     until: Time,
     /// Whether the collateral's own PCK chain, if it brings one, is this one.
     named_by_collateral: bool,
+    /// QE reports whose signatures were verified: an enclave keeps its key until it is restarted.
+    qe_reports: Recent<()>,
 }
 
 /// Verifies a quote against collateral that is believed, under the roots it is believed under.
 ///
-/// Two signatures are verified if a quote of the same platform came before under the same
-/// collateral, four otherwise.
+/// Under the same collateral the chain of a platform is verified once, and so is the report of its
+/// quoting enclave. One signature is then verified for each further quote, two after the enclave
+/// was restarted.
 pub fn verify(
     quote: &[u8],
     collateral: &VerifiedCollateral,
@@ -116,12 +138,15 @@ fn examine(
     expected: &Expected<'_>,
 ) -> Result<Claims, Faults> {
     let mut faults = Vec::new();
+    let overdue =
+        collateral.map(|given| given.date_faults(expected.now, expected.collateral_grace));
+    let overdue = overdue.into_iter().flatten();
     let quote = match Quote::parse(bytes) {
         Ok(quote) => quote,
         Err(fault) => {
             // Nothing of the quote can be believed; the dates of the collateral still can.
             faults.push(fault);
-            faults.extend(collateral.iter().flat_map(|given| given.date_faults(expected.now)));
+            faults.extend(overdue);
             return Err(told(faults));
         }
     };
@@ -135,7 +160,7 @@ fn examine(
         }
     };
     if let Some(platform) = &platform {
-        if !is_signed(&platform.key, quote.qe_report(), quote.qe_signature()) {
+        if !platform.signed(quote.qe_report(), quote.qe_signature()) {
             faults.push(Error::QeReportSignature);
         }
         let dates = (platform.from, platform.until);
@@ -145,7 +170,7 @@ fn examine(
     if !is_signed_by_attestation_key(&quote) {
         faults.push(Error::QuoteSignature);
     }
-    faults.extend(collateral.iter().flat_map(|given| given.date_faults(expected.now)));
+    faults.extend(overdue);
     let report_data = &quote.body().report_data;
     if let Some(wanted) = expected.report_data.filter(|wanted| *wanted != report_data) {
         faults.push(Error::ReportData { found: report_data.to_vec(), expected: wanted.to_vec() });
@@ -215,7 +240,24 @@ impl Platform {
             from: chain.from,
             until: chain.until,
             named_by_collateral: named.is_none_or(|named| named == chain.certificates),
+            qe_reports: Recent::new(QE_REPORTS),
         })
+    }
+
+    /// Whether the PCK signed this QE report: remembered, or verified now.
+    fn signed(&self, qe_report: &[u8], signature: &[u8]) -> bool {
+        let mut key = crypto::Sha256::new();
+        key.update(qe_report);
+        key.update(signature);
+        let key = key.finish();
+        if self.qe_reports.find(&key).is_some() {
+            return true;
+        }
+        let signed = is_signed(&self.key, qe_report, signature);
+        if signed {
+            self.qe_reports.keep(key, Arc::new(()));
+        }
+        signed
     }
 
     pub fn facts(&self) -> &PckFacts {
@@ -271,3 +313,6 @@ fn is_signed(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
 fn told(faults: Vec<Error>) -> Faults {
     Faults::of(faults).unwrap_or_else(|| Error::QuoteSignature.into())
 }
+
+/// QE reports remembered of one platform: those of a few restarts.
+const QE_REPORTS: usize = 4;

@@ -52,7 +52,7 @@ struct Judged {
 }
 
 fn judge(case: &Case, role: &str) -> Judged {
-    let expected = Expected { now: case.at(), report_data: None };
+    let expected = Expected::at(case.at());
     let cache = CollateralCache::default();
     let quote = case.file(role);
     let verified = match case.has("collateral") {

@@ -16,6 +16,7 @@ use assay_tdx::Root;
 use assay_tdx::TcbStatus;
 use assay_tdx::TdxPolicy;
 use assay_tdx::appraise::Advisories;
+use assay_tdx::appraise::Grace;
 use serde_json::json;
 
 #[path = "support/forge.rs"]
@@ -25,7 +26,7 @@ use forge::Recipe;
 
 fn verified(recipe: &Recipe) -> Claims {
     let evidence = recipe.build();
-    let expected = Expected { now: forge::now(), report_data: Some(&[0x66; 64]) };
+    let expected = Expected::at(forge::now()).binding(&[0x66; 64]);
     let cache = CollateralCache::default();
     let roots = [evidence.root];
     assay_tdx::verify_with(&evidence.quote, &evidence.collateral, &roots, &expected, &cache)
@@ -59,7 +60,7 @@ fn every_layout_of_a_quote_is_read_alike() {
 #[test]
 fn without_expected_report_data_the_claims_say_that_it_was_not_compared() {
     let evidence = Recipe::new().build();
-    let expected = Expected { now: forge::now(), report_data: None };
+    let expected = Expected::at(forge::now());
     let cache = CollateralCache::default();
     let roots = [evidence.root];
     let claims =
@@ -256,9 +257,9 @@ fn a_fleet_is_given_time_for_an_update_and_no_more() {
     assert_eq!(reasons(&recipe, &grace), [Reason::TcbOutOfDate]);
     // The module's level is of 2025-01-01, 530 days and a half before.
     grace.advisories = Advisories::Any;
-    grace.platform_grace = Duration::from_secs(530 * 86_400);
+    grace.grace = Grace::Platform(Duration::from_secs(530 * 86_400));
     assert_eq!(reasons(&recipe, &grace), [Reason::TcbOutOfDate]);
-    grace.platform_grace = Duration::from_secs(531 * 86_400);
+    grace.grace = Grace::Platform(Duration::from_secs(531 * 86_400));
     assert_eq!(reasons(&recipe, &grace), []);
     grace.advisories = Advisories::Only(BTreeSet::new());
     assert_eq!(reasons(&recipe, &grace), [Reason::TcbStatusNotAllowed]);
@@ -325,7 +326,7 @@ fn the_vectors_are_genuine_under_their_own_root() {
         std::fs::read(format!("{folder}/{name}")).unwrap()
     };
     let roots = [Certificate::parse(&read("root.der")).unwrap()];
-    let expected = Expected { now: Time::from_unix_s(1_781_524_800), report_data: None };
+    let expected = Expected::at(Time::from_unix_s(1_781_524_800));
     let cache = CollateralCache::default();
     for quote in ["quote-v4", "quote-v5-2", "quote-v5-3", "quote-v5-4"] {
         let (quote, bundle) = (read(quote), read("collateral.json"));
@@ -333,4 +334,53 @@ fn the_vectors_are_genuine_under_their_own_root() {
         assert_eq!(found.unwrap().tcb_status(), Some(TcbStatus::UpToDate));
     }
     assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn overdue_collateral_is_borne_for_as_long_as_the_policy_says() {
+    let made = Recipe::new().build();
+    let roots = [made.root];
+    let cache = CollateralCache::default();
+    let mut late = policy();
+    // The documents and the lists were to be renewed by 2026-07-01.
+    let at = |time: &str, policy: &TdxPolicy| {
+        let now = Time::parse_rfc3339(time).unwrap();
+        let expected =
+            Expected { collateral_grace: policy.collateral_grace(), ..Expected::at(now) };
+        assay_tdx::verify_with(&made.quote, &made.collateral, &roots, &expected, &cache)
+    };
+    assert_eq!(at("2026-07-01T00:00:01Z", &late).unwrap_err().reason(), Reason::CollateralExpired);
+    late.grace = Grace::Platform(Duration::from_secs(86_400));
+    assert_eq!(at("2026-07-01T00:00:01Z", &late).unwrap_err().reason(), Reason::CollateralExpired);
+    late.grace = Grace::Collateral(Duration::from_secs(86_400));
+    let claims = at("2026-07-02T00:00:00Z", &late).unwrap();
+    assert_eq!(assay_tdx::appraise(&claims, &late), []);
+    let findings = assay_tdx::appraise(&claims, &policy());
+    assert_eq!(findings.first().unwrap().code, Reason::CollateralExpired, "of a stricter policy");
+    assert_eq!(at("2026-07-02T00:00:01Z", &late).unwrap_err().reason(), Reason::CollateralExpired);
+}
+
+#[test]
+fn the_claims_name_module_platform_and_dates() {
+    let claims = serde_json::to_value(verified(&Recipe::version_5(4))).unwrap();
+    let wanted = [
+        ("version", json!(5)),
+        ("body_type", json!(4)),
+        ("debug", json!(false)),
+        ("sept_ve_disable", json!(true)),
+        ("td_attr", json!("0000001000000000")),
+        ("tdx_module", json!("TDX_01")),
+        ("tdx_module_svn", json!(7)),
+        ("fmspc", json!("90c06f000000")),
+        ("pck_issuer", json!("Intel SGX PCK Platform CA")),
+        ("root", json!("operator-supplied")),
+        ("tcb_status", json!("UpToDate")),
+        ("tcb_date", json!("2026-02-11T00:00:00.000Z")),
+        ("tcb_evaluation_data_number", json!(20)),
+        ("tcb_info_next_update", json!("2026-07-01T00:00:00.000Z")),
+        ("collateral_valid_until", json!("2026-07-01T00:00:00.000Z")),
+    ];
+    for (name, value) in wanted {
+        assert_eq!(claims[name], value, "{name}");
+    }
 }

@@ -30,7 +30,7 @@ use corpus::Case;
 type Verdict = Result<(String, Vec<String>), String>;
 
 fn ours(quote: &[u8], bundle: &[u8], case: &Case) -> Verdict {
-    let expected = Expected { now: case.at(), report_data: None };
+    let expected = Expected::at(case.at());
     let cache = CollateralCache::default();
     let claims = assay_tdx::verify_with(quote, bundle, &[], &expected, &cache)
         .map_err(|faults| faults.reason().to_string())?;

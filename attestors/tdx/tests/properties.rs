@@ -40,7 +40,7 @@ proptest! {
         length in 1_usize..200,
     ) {
         let made = Recipe::version_5(3).build();
-        let expected = Expected { now: forge::now(), report_data: None };
+        let expected = Expected::at(forge::now());
         let cache = CollateralCache::default();
         let mut quote = made.quote.clone();
         let end = quote.len() - length;

@@ -21,8 +21,7 @@ use forge::Holder;
 use forge::Recipe;
 
 fn verify(evidence: &Evidence, roots: &[Certificate], now: &str) -> Result<Claims, Faults> {
-    let expected =
-        Expected { now: Time::parse_rfc3339(now).unwrap(), report_data: Some(&[0x66; 64]) };
+    let expected = Expected::at(Time::parse_rfc3339(now).unwrap()).binding(&[0x66; 64]);
     let cache = CollateralCache::default();
     assay_tdx::verify_with(&evidence.quote, &evidence.collateral, roots, &expected, &cache)
 }
@@ -438,7 +437,7 @@ fn an_earlier_fault_is_told_before_a_later_one_and_all_are_told() {
 fn what_was_remembered_is_not_believed_of_others() {
     let evidence = Recipe::new().build();
     let roots = std::slice::from_ref(&evidence.root);
-    let expected = Expected { now: forge::now(), report_data: None };
+    let expected = Expected::at(forge::now());
     let cache = CollateralCache::new(2);
     let verify = |quote: &[u8], collateral: &[u8], roots: &[Certificate]| {
         assay_tdx::verify_with(quote, collateral, roots, &expected, &cache)
@@ -449,6 +448,11 @@ fn what_was_remembered_is_not_believed_of_others() {
     verify(&evidence.quote, &evidence.collateral, &[]).unwrap_err();
     let forged = Recipe::with(|r| r.qe_signer = Holder::Stranger).build();
     let found = verify(&forged.quote, &evidence.collateral, roots).unwrap_err();
+    assert_eq!(found.reason(), Reason::QeReportSignatureInvalid);
+    // Another signature over the QE report that was remembered.
+    let mut other = evidence.quote.clone();
+    other[48 + 584 + 4 + 128 + 6 + 384 + 40] ^= 1;
+    let found = verify(&other, &evidence.collateral, roots).unwrap_err();
     assert_eq!(found.reason(), Reason::QeReportSignatureInvalid);
     // A remembered bundle does not outlive its dates.
     let late = Expected { now: Time::parse_rfc3339("2026-07-02T00:00:00Z").unwrap(), ..expected };

@@ -41,7 +41,7 @@ impl Genuine {
         roots: Vec<Certificate>,
     ) -> Genuine {
         let collateral = Collateral::parse(&bundle).unwrap().verify(&roots).unwrap();
-        let expected = Expected { now, report_data: None };
+        let expected = Expected::at(now);
         let genuine = Genuine { id, quote, bundle, collateral, expected, roots };
         assert!(genuine.accepts(&genuine.quote), "{}", genuine.id);
         genuine
@@ -194,7 +194,8 @@ fn a_flipped_bit_of_collateral_is_refused_or_changes_no_claim() {
             if found.is_some() {
                 assert_eq!(found, untouched, "{}: bit {bit}", genuine.id);
                 accepted += 1;
-                let byte = bundle[bit / 8];
+                // The case of a hex digit, or the name of a field that may be left out.
+                let byte = genuine.bundle[bit / 8];
                 assert!(byte.is_ascii_alphabetic() || byte == b'_', "{}: {bit}", genuine.id);
             }
             bundle[bit / 8] ^= 1 << (bit % 8);

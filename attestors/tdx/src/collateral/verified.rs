@@ -7,6 +7,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use assay_evidence::Certificate;
 use assay_evidence::HashAlgorithm;
@@ -161,9 +162,16 @@ impl VerifiedCollateral {
         (first.unwrap_or(from), last.unwrap_or(until))
     }
 
-    /// What `now` says of every part that has dates.
-    pub(crate) fn date_faults(&self, now: Time) -> impl Iterator<Item = Error> {
+    /// What `now` says of every part that has dates. Documents and lists may be overdue for as long
+    /// as `grace`; certificates may not.
+    pub(crate) fn date_faults(&self, now: Time, grace: Duration) -> impl Iterator<Item = Error> {
         self.dated().filter_map(move |(place, from, until)| {
+            let until = match place {
+                Place::TcbInfo | Place::QeIdentity | Place::RootCrl | Place::PckCrl => {
+                    until + grace
+                }
+                _ => until,
+            };
             endorsement::date_fault(place, from, until, now)
         })
     }
@@ -194,7 +202,11 @@ impl VerifiedCollateral {
                 expected: self.root_sha256(),
             });
         }
-        faults.extend(list_fault(Place::PckCrl, &self.pck_crl, chain.issuer()));
+        // The CA that signed the list was looked at with it; any other must have signed it too.
+        let [.., crl_chain] = &self.chains;
+        if chain.issuer() != crl_chain.leaf() {
+            faults.extend(list_fault(Place::PckCrl, &self.pck_crl, chain.issuer()));
+        }
         faults.extend(revoked(Place::RootCrl, &self.root_crl, chain, chain.issuer()));
         faults.extend(revoked(Place::PckCrl, &self.pck_crl, chain, chain.leaf()));
         faults
@@ -244,5 +256,6 @@ fn told(faults: Vec<Error>) -> Faults {
         .unwrap_or_else(|| Error::collateral(Place::Bundle, "nothing could be verified").into())
 }
 
-/// Platforms of one kind that are remembered, about half a kilobyte each.
+/// Platforms of one kind that are remembered, about one kilobyte each; a promise of
+/// docs/reference/limits.md.
 const MAX_PLATFORMS: usize = 1024;

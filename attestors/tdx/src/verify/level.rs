@@ -49,7 +49,7 @@ pub(super) fn module_signer<'a>(svn: &[u8; 16], tcb_info: &'a TcbInfo) -> Option
 }
 
 /// `TDX_01`, `TDX_03`, …
-pub(super) fn module_id(svn: &[u8; 16]) -> String {
+pub(crate) fn module_id(svn: &[u8; 16]) -> String {
     format!("TDX_{:02X}", module_version(svn))
 }
 
