@@ -297,7 +297,7 @@ fn an_issuing_key_signs_is_certified_and_survives_a_reboot() {
         UnknownParent::Refuse,
     )
     .unwrap();
-    certified.accept_as_issuing_key().unwrap();
+    certified.certified_key().accept_as_issuing_key().unwrap();
     device.flush(&ak).unwrap();
 
     machine.tpm.reset().unwrap();
