@@ -50,26 +50,26 @@ impl Comparison {
 impl Log<'_> {
     pub fn replay(&self) -> Replay {
         let locality = self.startup_locality().unwrap_or(0);
-        let mut values: BTreeMap<(HashAlgorithm, u32), Digest> = BTreeMap::new();
+        let banks: Vec<HashAlgorithm> = self.replayable().collect();
+        let mut values: BTreeMap<u32, Vec<Digest>> = BTreeMap::new();
         let mut exits_boot_services = false;
         for event in self.events().filter(|event| event.extends()) {
             let register = event.register();
             exits_boot_services |= event.data().starts_with(INVOCATION);
-            for digest in event.digests() {
-                let bank = digest.algorithm();
-                let value = values
-                    .entry((bank, register))
-                    .or_insert_with(|| reset_value(self.format(), bank, register, locality));
-                if let Some(extended) = extended(value, &digest) {
-                    *value = extended;
-                }
+            let reset = |&bank| reset_value(self.format(), bank, register, locality);
+            let values =
+                values.entry(register).or_insert_with(|| banks.iter().map(reset).collect());
+            let computed = event.digests().filter(|digest| banks.contains(&digest.algorithm()));
+            for (value, digest) in values.iter_mut().zip(computed) {
+                *value = extended(value, &digest).unwrap_or(*value);
             }
         }
-        let banks: Vec<HashAlgorithm> = self.replayable().collect();
         let mut registers = Registers::new();
-        for ((bank, register), value) in values {
-            // The map has each register once, so none is ever refused.
-            let _kept = banks.contains(&bank) && registers.insert(register, value);
+        for (register, values) in values {
+            for value in values {
+                // The map has each register once, so none is ever refused.
+                let _kept = registers.insert(register, value);
+            }
         }
         Replay { format: self.format(), registers, banks, locality, exits_boot_services }
     }

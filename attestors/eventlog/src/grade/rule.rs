@@ -126,7 +126,7 @@ pub(super) fn rule(event: &Event<'_>, allowed: Quirks) -> Option<Rule> {
             .or_else(|| on(Rule::AfterLabelTrailingByte).filter(|_| trailing_byte(event)))
             .or_else(|| on(Rule::SectionName).filter(|_| is_section_name(event)))
             .or_else(whole)
-            .or_else(|| on(Rule::DataAndZero).filter(|_| hashes(event, &[data, &[0]]))),
+            .or_else(|| on(Rule::DataAndZero).filter(|_| cut_nul(event))),
         _ => None,
     }
 }
@@ -169,6 +169,12 @@ fn trailing_byte(event: &Event<'_>) -> bool {
     let Some((_, [head @ .., 0])) = event.data().split_last() else { return false };
     let Some(text) = label_text(head) else { return false };
     head.ends_with(text) && (hashes(event, &[text]) || hashes(event, &[text, &[0]]))
+}
+
+/// UTF-16 with a byte too few: an odd size, and a zero behind the first character.
+fn cut_nul(event: &Event<'_>) -> bool {
+    let data = event.data();
+    matches!(data, [_, 0, ..]) && data.len() % 2 == 1 && hashes(event, &[data, &[0]])
 }
 
 fn is_section_name(event: &Event<'_>) -> bool {
