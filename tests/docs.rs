@@ -86,8 +86,12 @@ impl Drop for Demo {
     }
 }
 
-/// Runs all commands of a guide and looks for what it shows.
+/// Runs all commands of a guide in a folder of their own and looks for what it shows.
 fn hold(guide: &str, exports: &[(String, String)]) {
+    hold_in(tempfile::tempdir().unwrap().path(), guide, exports);
+}
+
+fn hold_in(folder: &Path, guide: &str, exports: &[(String, String)]) {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides").join(guide);
     let shown = shown(&fs::read_to_string(page).unwrap());
     assert!(!shown.is_empty(), "{guide} shows nothing");
@@ -105,12 +109,11 @@ fn hold(guide: &str, exports: &[(String, String)]) {
             .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     )
     .unwrap();
-    let folder = tempfile::tempdir().unwrap();
     let output = Command::new("sh")
         .args(["-c", &format!("exec 2>&1\n{script}")])
         .envs(exports.iter().map(|(name, value)| (name, value)))
         .env("PATH", path)
-        .current_dir(folder.path())
+        .current_dir(folder)
         .output()
         .unwrap();
 
@@ -136,6 +139,11 @@ fn the_commands_of_the_first_page_do_what_it_shows() {
 #[test]
 fn the_commands_of_the_page_on_real_tpms_do_what_it_shows() {
     hold("enrol-real-tpms.md", &[]);
+}
+
+#[test]
+fn the_commands_of_the_page_on_evidence_do_what_it_shows_in_a_clone() {
+    hold_in(Path::new(env!("CARGO_MANIFEST_DIR")), "verify-evidence.md", &[]);
 }
 
 #[test]
