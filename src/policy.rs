@@ -3,6 +3,8 @@
 //! `policy.toml` is syntax; [`Policy`] is the judged value. Unknown keys are errors that name key
 //! and line; every default is the strict one.
 
+mod confidential;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +16,9 @@ use serde::Deserialize;
 use crate::clock::Span;
 use crate::reference::AdvisoryError;
 use crate::reference::AdvisoryList;
+
+pub use confidential::Confidential;
+pub use confidential::ConfidentialError;
 
 /// How much a proved and enrolled node is told about its refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -5,6 +5,7 @@
 //! its report data hashes, and the quote is by that key over this nonce.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
@@ -72,13 +73,17 @@ pub struct Vouched {
 
 impl AzureArgs {
     pub fn run(self) -> Result<Answer, Failure> {
-        match self.verified(&Inputs::default())? {
+        match self.verified(&Inputs::default(), Duration::ZERO)? {
             Ok(vouched) => Ok(vouched.verdict.answer()),
             Err(refused) => Ok(refused.answer()),
         }
     }
 
-    pub fn verified(&self, inputs: &Inputs) -> Result<Result<Vouched, Verdict>, Failure> {
+    pub fn verified(
+        &self,
+        inputs: &Inputs,
+        collateral_grace: Duration,
+    ) -> Result<Result<Vouched, Verdict>, Failure> {
         let nonce = input::nonce(&self.nonce)?;
         let hcl = inputs.read(&self.hcl)?;
         let quote = inputs.read(&self.quote)?;
@@ -126,7 +131,7 @@ impl AzureArgs {
                     collateral: inputs.read_optional(self.collateral.as_ref())?,
                     extra_roots: Vec::new(),
                 };
-                match files.verify(Some(report_data), now) {
+                match files.verify(Some(report_data), now, collateral_grace) {
                     Ok(claims) => Platform::Tdx(Box::new(claims)),
                     Err(found) => return refused(found.findings()),
                 }

@@ -1,6 +1,7 @@
 //! `assay verify tdx`: an Intel TDX quote, with collateral of its time.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use assay_evidence::Certificate;
 use assay_evidence::Time;
@@ -47,17 +48,19 @@ pub struct TdFiles {
 
 impl TdxArgs {
     pub fn run(self) -> Result<Answer, Failure> {
-        let (verified, evidence_id) = self.verified(&Inputs::default())?;
+        let (verified, evidence_id) = self.verified(&Inputs::default(), Duration::ZERO)?;
         match verified {
             Ok(claims) => Ok(genuine(&claims)?.answer()),
             Err(faults) => Ok(Verdict::refused(faults.findings(), evidence_id).answer()),
         }
     }
 
-    /// The claims or the faults, and the id of the evidence.
+    /// The claims or the faults, and the id of the evidence. Collateral may be overdue by as much as
+    /// a policy bears.
     pub fn verified(
         &self,
         inputs: &Inputs,
+        collateral_grace: Duration,
     ) -> Result<(Result<Claims, assay_tdx::Faults>, [u8; 32]), Failure> {
         let report_data = input::report_data(self.report_data.as_deref())?;
         let files = TdFiles {
@@ -68,7 +71,7 @@ impl TdxArgs {
                 None => Vec::new(),
             },
         };
-        let verified = files.verify(report_data.as_ref(), input::at(self.at));
+        let verified = files.verify(report_data.as_ref(), input::at(self.at), collateral_grace);
         let evidence_id = files.evidence_id(&verified);
         Ok((verified, evidence_id))
     }
@@ -79,8 +82,9 @@ impl TdFiles {
         &self,
         report_data: Option<&[u8; 64]>,
         now: Time,
+        collateral_grace: Duration,
     ) -> Result<Claims, assay_tdx::Faults> {
-        let expected = Expected { now, report_data };
+        let expected = Expected { report_data, collateral_grace, ..Expected::at(now) };
         match &self.collateral {
             Some(json) => {
                 let cache = CollateralCache::new(1);

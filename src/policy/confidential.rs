@@ -1,0 +1,132 @@
+//! What confidential machines must be, as an operator writes it: the tables `[snp]`, `[tdx]` and
+//! `[nitro]` of a policy file. What a table leaves out is as strict as can be.
+
+use std::collections::BTreeSet;
+
+use assay_tdx::TcbStatus;
+use assay_tdx::TdxPolicy;
+use assay_tdx::appraise::Advisories;
+use assay_tdx::appraise::Grace;
+use serde::Deserialize;
+
+use crate::clock::Span;
+
+/// The strict defaults, or an operator's.
+#[derive(Debug, Clone, Default)]
+pub struct Confidential {
+    pub snp: assay_snp::Policy,
+    pub tdx: TdxPolicy,
+    pub nitro: assay_nitro::Policy,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfidentialError(String);
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Syntax {
+    snp: assay_snp::Policy,
+    tdx: TdxSyntax,
+    nitro: assay_nitro::Policy,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct TdxSyntax {
+    debug: bool,
+    migratable: bool,
+    service_td: bool,
+    sept_ve_enabled: bool,
+    operator_supplied_root: bool,
+    tcb_status: Option<BTreeSet<TcbStatus>>,
+    /// Advisory ids that may be open, or `["any"]`.
+    advisories: BTreeSet<String>,
+    collateral_grace: Option<Span>,
+    platform_grace: Option<Span>,
+    max_collateral_age: Option<Span>,
+    min_evaluation_number: u32,
+    /// PIIDs, 16 bytes in hex.
+    platforms: Option<BTreeSet<String>>,
+}
+
+impl Confidential {
+    /// Unknown keys are refused with key and line.
+    pub fn parse(text: &str) -> Result<Self, ConfidentialError> {
+        let syntax: Syntax = toml::from_str(text)
+            .map_err(|error| ConfidentialError(error.to_string().trim_end().to_owned()))?;
+        Ok(Self { snp: syntax.snp, tdx: syntax.tdx.judged()?, nitro: syntax.nitro })
+    }
+}
+
+impl TdxSyntax {
+    fn judged(self) -> Result<TdxPolicy, ConfidentialError> {
+        let grace = match (self.collateral_grace, self.platform_grace) {
+            (None, None) => Grace::None,
+            (Some(grace), None) => Grace::Collateral(grace.0),
+            (None, Some(grace)) => Grace::Platform(grace.0),
+            (Some(_), Some(_)) => {
+                let fault = "`tdx.collateral_grace` and `tdx.platform_grace` exclude each other: \
+                             overdue collateral cannot say how late a platform is";
+                return Err(ConfidentialError(fault.to_owned()));
+            }
+        };
+        let any = self.advisories.iter().any(|id| id == "any");
+        Ok(TdxPolicy {
+            debug: self.debug,
+            migratable: self.migratable,
+            service_td: self.service_td,
+            sept_ve_enabled: self.sept_ve_enabled,
+            operator_supplied_root: self.operator_supplied_root,
+            tcb_status: self.tcb_status.unwrap_or_else(|| TdxPolicy::default().tcb_status),
+            advisories: match any {
+                true => Advisories::Any,
+                false => Advisories::Only(self.advisories),
+            },
+            grace,
+            max_collateral_age: self.max_collateral_age.map(|age| age.0),
+            min_evaluation_number: self.min_evaluation_number,
+            platforms: self.platforms.map(platforms).transpose()?,
+        })
+    }
+}
+
+fn platforms(listed: BTreeSet<String>) -> Result<BTreeSet<[u8; 16]>, ConfidentialError> {
+    let parsed = listed.iter().map(|text| {
+        let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        let expected = "32 hex digits expected";
+        bytes.ok_or_else(|| ConfidentialError(format!("`tdx.platforms`: `{text}`, {expected}")))
+    });
+    parsed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn nothing_said_is_as_strict_as_can_be() {
+        let policy = Confidential::parse("").unwrap();
+        assert_eq!(policy.tdx, TdxPolicy::default());
+        assert!(!policy.snp.allow_debug && !policy.nitro.allow_debug);
+    }
+
+    #[test]
+    fn each_table_widens_its_own_kind_and_a_typo_is_named() {
+        let text = "[tdx]\ntcb_status = [\"UpToDate\", \"SWHardeningNeeded\"]\n\
+                    platform_grace = \"30d\"\n[snp]\nallow_debug = true\n";
+        let policy = Confidential::parse(text).unwrap();
+        assert!(policy.tdx.tcb_status.contains(&TcbStatus::SwHardeningNeeded));
+        assert!(policy.snp.allow_debug && !policy.nitro.allow_debug);
+        let told = Confidential::parse("[tdx]\ndebgu = true\n").unwrap_err().to_string();
+        assert!(told.contains("debgu") && told.contains("line 2"), "{told}");
+        for text in [
+            "[tdx]\ncollateral_grace = \"1d\"\nplatform_grace = \"1d\"\n",
+            "[tdx]\nplatforms = [\"00\"]\n",
+            "[tdx]\ntcb_status = [\"Fine\"]\n",
+        ] {
+            assert!(Confidential::parse(text).is_err(), "{text}");
+        }
+    }
+}
