@@ -174,6 +174,25 @@ fn a_label_of_grub_moved_to_another_text_hides_nothing() {
 }
 
 #[test]
+fn load_options_that_root_measured_afterwards_explain_nothing() {
+    let good = synthetic::wide("quiet\0");
+    for kind in [EventType::EVENT_TAG, EventType::IPL] {
+        let mut draft = synthetic::unified_kernel();
+        let mut planted = draft.events.last().unwrap().clone();
+        let digest = crypto::hash(HashAlgorithm::Sha256, &[&good]).unwrap();
+        planted.digests[0].1 = digest.as_bytes().to_vec();
+        (planted.register, planted.kind) = (9, kind);
+        draft.events.push(planted);
+        let bytes = draft.write();
+        let log = Log::parse(&bytes).unwrap();
+        assert_eq!(facts_with(&log, &[b"quiet"]).fact("boot.cmdline"), None);
+        // Both are told where both texts are: each rule has to hold for each.
+        let both = facts_with(&log, &[b"quiet", CMDLINE.as_bytes()]);
+        assert_eq!(both.texts("boot.cmdline").len(), 2);
+    }
+}
+
+#[test]
 fn secure_boot_said_again_after_the_separator_is_not_believed() {
     let mut log = Maker::new(&[HashAlgorithm::Sha256]);
     let config = EventType::EFI_VARIABLE_DRIVER_CONFIG;

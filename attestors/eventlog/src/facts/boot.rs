@@ -79,11 +79,17 @@ fn cmdline(log: &Log<'_>, grades: &Grades, preimages: &[&[u8]], facts: &mut Fact
     let registers = [8, 9, 11, 12].map(|pcr| log.format().register_of_pcr(pcr));
     let mut found: Vec<(String, usize)> = Vec::new();
     let mut commands: Vec<(String, usize)> = Vec::new();
+    // Load options that no text explains are those of the kernel, and another event that a text does
+    // explain was made for it: root can extend these registers too.
+    let unexplained = log
+        .events()
+        .any(|event| event.class() == Class::LoadOptions && bound(&event, grades).is_none());
     for event in log.events().filter(|event| registers.contains(&event.register())) {
         let Some(rule) = bound(&event, grades) else { continue };
         let index = event.index();
         if let Some(text) = rule.preimage().and_then(|which| preimages.get(which)) {
-            found.extend(std::str::from_utf8(preimage_text(text)).ok().map(|t| (t.into(), index)));
+            let text = std::str::from_utf8(preimage_text(text)).ok().filter(|_| !unexplained);
+            found.extend(text.map(|text| (text.into(), index)));
             continue;
         }
         match rule {
