@@ -72,7 +72,7 @@ fn a_locality_is_believed_once_and_before_register_0_is_extended() {
     malformed(|draft| draft.events.swap(0, 1));
     malformed(|draft| draft.events[0].register = 1);
     malformed(|draft| draft.events[0].data.push(0));
-    malformed(|draft| drop(draft.events[0].data.pop()));
+    malformed(|draft| draft.events[0].data.truncate(16));
     malformed(|draft| draft.events[0] = no_action(b"StartupLocality\0\x01"));
     // After other registers is early enough.
     let bytes = changed(|draft| {
