@@ -3,9 +3,9 @@
 //! No bit of a quote is unsigned and free: header and body are signed by the attestation key, the
 //! key and the authentication data are bound by the QE report, that is signed by the PCK, the
 //! chain's text has one form, its root is pinned whole, types and sizes are exact, and what stands
-//! behind it is zero. So no flipped bit is accepted: 618,360 bits of 13 real quotes. In collateral some bits carry nothing: the
-//! case of hex digits, and names of fields that are optional or unknown; flipping those must not
-//! change a claim.
+//! behind it is zero. So no flipped bit is accepted: none of the 618,360 of 13 real quotes. In
+//! collateral some bits carry nothing: the case of hex digits, and names of fields that are optional
+//! or unknown; flipping those must not change a claim.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

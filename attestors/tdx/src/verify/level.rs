@@ -2,7 +2,7 @@
 //!
 //! Source: Intel PCS API v4, "Get TDX TCB Info", the steps of TCB level matching; for TD 1.5 also
 //! the convergence that Intel's library calls relaunch. Where Intel lets a need of one part fall
-//! under the table, it is kept here (docs of the crate's tests: divergences).
+//! under the table, it is kept here (oracle/tests/differential.rs lists where the two part).
 
 use crate::collateral::Level;
 use crate::collateral::ModuleSigner;

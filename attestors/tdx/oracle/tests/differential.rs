@@ -10,9 +10,9 @@
 //! | PCE ID | not compared | `pceid-mismatch` | TCB levels are of one PCE |
 //! | the bundle's PCK chain | replaces the quote's | must equal it | a bundle vouches for no quote |
 //! | unknown JSON keys that stand twice | passed over | malformed | two readers, two meanings |
-//! | needs of module or QE beyond "out of date" | dropped | kept | a need is a need |
-//! | TD attributes, migration, debug | refused while verifying | claims, appraised | authenticity is not policy |
-//! | no TCB level, revoked TCB | refused while verifying | status, appraised | the same |
+//! | a QE that needs configuration | passed over | in the status | a need is a need |
+//! | debug, migration, other attributes | refused | claims, appraised | authenticity is not policy |
+//! | no TCB level, revoked TCB | refused | a status, appraised | the same |
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -21,7 +21,7 @@ use assay_tdx::Expected;
 use assay_tdx::TdxPolicy;
 use dcap_qvl::QuoteCollateralV3;
 
-#[path = "support/corpus.rs"]
+#[path = "../../tests/support/corpus.rs"]
 mod corpus;
 
 use corpus::Case;
