@@ -216,24 +216,26 @@ fn file(
         }
     }
 
-    let mut entries: BTreeMap<(String, String), Vec<(&Root, &Found<'_>, bool)>> = BTreeMap::new();
+    let mut entries: BTreeMap<(String, String), Vec<(&Root, &Found<'_>)>> = BTreeMap::new();
     for (root, family) in below {
         let file = entries.entry((root.pack.clone(), root.vendor.clone())).or_default();
-        for (index, found) in family.into_iter().enumerate() {
-            file.push((root, found, index == 0));
-        }
+        file.extend(family.into_iter().map(|found| (root, found)));
     }
     let mut files = BTreeMap::new();
     for ((pack, vendor), mut entries) in entries {
-        entries.sort_by_cached_key(|(_, found, is_root)| {
-            (!is_root, subject(&found.certificate).unwrap_or_default(), sha256(found))
+        entries.sort_by_cached_key(|(root, found)| {
+            (
+                root.sha256 != sha256(found),
+                subject(&found.certificate).unwrap_or_default(),
+                sha256(found),
+            )
         });
         let mut text = String::from(
             "# Made by `cargo run --example ek_roots` from recipe.toml; not to be edited.\n\n",
         );
         writeln!(text, "schema = \"ek-roots/1\"\npack   = \"{pack}\"\nvendor = \"{vendor}\"")?;
         for source in &recipe.source {
-            if entries.iter().any(|(_, found, _)| found.source.name == source.name) {
+            if entries.iter().any(|(_, found)| found.source.name == source.name) {
                 writeln!(
                     text,
                     "\n[[source]]\nname       = \"{}\"\nrepository = \"{}\"\n\
@@ -242,9 +244,9 @@ fn file(
                 )?;
             }
         }
-        for (root, found, is_root) in entries {
+        for (root, found) in entries {
             let published = addresses.get(&sha256(found));
-            write_entry(&mut text, root, found, is_root, published)?;
+            write_entry(&mut text, root, found, published)?;
         }
         files.insert((pack, vendor), text);
     }
@@ -255,10 +257,10 @@ fn write_entry(
     text: &mut String,
     root: &Root,
     found: &Found<'_>,
-    is_root: bool,
     published: Option<&String>,
 ) -> Result<()> {
     let certificate = &found.certificate;
+    let is_root = root.sha256 == hex::encode(certificate.sha256());
     let role = if is_root { "root" } else { "intermediate" };
     writeln!(text, "\n[[certificate]]\nsubject    = {:?}", subject(certificate)?)?;
     writeln!(text, "role       = \"{role}\"\nclass      = \"{}\"", root.class)?;
