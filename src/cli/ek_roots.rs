@@ -181,7 +181,6 @@ fn counts(pack: &Pack) -> Value {
 fn pack_json(pack: &Pack, now: Time) -> Value {
     let mut json = Map::new();
     json.insert("name".to_owned(), json!(pack.name()));
-    json.insert("default".to_owned(), json!(pack.name() == ek_roots::BUILTIN));
     let certificates: Vec<_> = pack.entries().iter().map(|entry| entry_json(entry, now)).collect();
     json.insert("certificates".to_owned(), Value::Array(certificates));
     Value::Object(json)
@@ -203,10 +202,9 @@ fn entry_json(entry: &Entry, now: Time) -> Value {
 }
 
 fn pack_text(pack: &Pack, with_intermediates: bool, now: Time) -> String {
-    let default = if pack.name() == ek_roots::BUILTIN { " (default)" } else { "" };
     let (roots, intermediates) = (pack.roots().count(), pack.intermediates().count());
     let name = pack.name();
-    let mut text = format!("{name}{default}: {roots} roots, {intermediates} intermediates\n");
+    let mut text = format!("{name}: {roots} roots, {intermediates} intermediates\n");
     let heading = ["VENDOR", "CLASS", "ROLE", "UNTIL", "SHA-256", "SUBJECT"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     let shown = |entry: &&Entry| with_intermediates || entry.role == Role::Root;

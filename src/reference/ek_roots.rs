@@ -114,21 +114,13 @@ pub enum Misfit {
     NotCa,
 }
 
-/// The pack that stands for "the TPM vendors" wherever nothing else is said: current hierarchies of
-/// chips and firmware. Virtual TPMs of clouds and hierarchies signed over SHA-1 are packs that an
-/// operator names.
-pub fn builtin() -> &'static Pack {
-    static EMPTY: LazyLock<Pack> =
-        LazyLock::new(|| Pack { name: BUILTIN.to_owned(), entries: Vec::new() });
-    named(BUILTIN).unwrap_or(&EMPTY)
-}
-
 /// A shipped pack by its name.
 pub fn named(name: &str) -> Option<&'static Pack> {
     shipped().iter().find(|pack| pack.name == name)
 }
 
-/// All shipped packs, the built-in one first.
+/// All shipped packs: current hierarchies of vendors first. Offline, where nobody is let in, all of
+/// them count; a server names those that it means.
 pub fn shipped() -> &'static [Pack] {
     // INVARIANT: the shipped files parse; `every_shipped_pack_is_whole` below holds it. Should one
     // not, it is as if it were not there: fewer anchors, never more.
@@ -457,8 +449,6 @@ impl EntrySyntax {
     }
 }
 
-/// The pack meant by "the vendors".
-pub const BUILTIN: &str = "vendors";
 pub const SCHEMA: &str = "ek-roots/1";
 /// How long before its end a certificate is talked about.
 pub const SOON: Duration = Duration::from_secs(180 * 86_400);

@@ -13,7 +13,7 @@ macro_rules! shipped {
     };
 }
 
-/// (pack, its files as (name, text)); the built-in one first.
+/// (pack, its files as (name, text)).
 pub(super) const PACKS: &[(&str, &[(&str, &str)])] = shipped! {
     "vendors": "amd" "ifx" "intc" "msft" "nsg" "ntc" "ntz" "stm";
     "legacy-sha1": "ifx" "ntc";

@@ -158,7 +158,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &[u8]| fs::write(folder.path().join(name), text).unwrap();
         write("profile.toml", PROFILE.as_bytes());
-        let vendor = ek_roots::builtin().roots().next().unwrap();
+        let vendor = ek_roots::named("vendors").unwrap().roots().next().unwrap();
         write("vendor.der", vendor.certificate.der());
         write("server.toml", format!("{SERVER}{more}").as_bytes());
         Config::load(Path::new(&folder.path().join("server.toml"))).map(|config| config.nodes)
