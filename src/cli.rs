@@ -14,8 +14,10 @@ mod face;
 mod fetch;
 mod input;
 mod inspect;
+mod measured;
 mod node;
 mod output;
+mod profile;
 mod record;
 mod verdict;
 mod verify;
@@ -42,7 +44,8 @@ Prove    attest      collect evidence from this machine's TPM
          inspect     show what a certificate, a log or a list says
 Use      fetch       get SVIDs over the Workload API, as a workload would
          validate    tell whether a JWT-SVID is good
-Manage   node        admit, list, explain, ban and release nodes
+Manage   profile     learn, explain, try and sign reference values
+         node        admit, list, explain, ban and release nodes
          entry       say which workload gets which SPIFFE ID
          bundle      show the trust bundle
          authority   show the CA keys and where they live
@@ -94,6 +97,9 @@ enum Command {
     /// Show what a certificate, a log or a list says
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
+    /// Learn, explain, try and sign reference values
+    #[command(subcommand)]
+    Profile(profile::ProfileCommand),
     /// Get SVIDs over the Workload API, as a workload would
     #[command(subcommand)]
     Fetch(fetch::FetchCommand),
@@ -168,6 +174,7 @@ fn run(cli: Cli) -> Result<Answer, Failure> {
         Command::Attest(args) => args.run(),
         Command::Verify(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Profile(command) => command.run(),
         Command::Fetch(command) => connect::block_on(command.run()),
         Command::Validate(command) => connect::block_on(command.run()),
         Command::Node(command) => connect::block_on(command.run()),

@@ -1,0 +1,40 @@
+//! `assay profile …`: reference values learned, shown, tried, signed and translated. Offline.
+
+mod explain;
+mod learn;
+mod sign;
+mod trial;
+
+use clap::Subcommand;
+
+use crate::cli::output::Answer;
+use crate::cli::output::Failure;
+
+#[derive(Subcommand, Debug)]
+pub enum ProfileCommand {
+    /// Make a draft from the logs of good boots
+    #[command(after_help = "Example:\n  assay profile learn --log boot1.bin --log boot2.bin \
+        --id acme/web --out acme/web/profile.toml")]
+    Learn(learn::LearnArgs),
+    /// Show what a profile makes of a log, event by event
+    #[command(after_help = "Example:\n  assay profile explain --profile acme/web \
+        --log eventlog.bin --pcrs pcrs.yaml")]
+    Explain(explain::ExplainArgs),
+    /// Try a profile on its own evidence and on every way to falsify it
+    #[command(after_help = "Example:\n  assay profile test acme/web")]
+    Test(trial::TestArgs),
+    /// Sign a profile or a set
+    #[command(after_help = "Example:\n  assay profile sign acme/web/profile.toml --key signer.pem")]
+    Sign(sign::SignArgs),
+}
+
+impl ProfileCommand {
+    pub fn run(self) -> Result<Answer, Failure> {
+        match self {
+            Self::Learn(args) => args.run(),
+            Self::Explain(args) => args.run(),
+            Self::Test(args) => args.run(),
+            Self::Sign(args) => args.run(),
+        }
+    }
+}
