@@ -4,6 +4,7 @@
 //! JSON object on one line, also when the command fails; exit 0 affirmed, 1 refused, 2 could not
 //! tell.
 
+mod appraise;
 mod attest;
 mod authority;
 mod bundle;
@@ -42,6 +43,7 @@ Run      server      appraise nodes and issue identities
 Prove    attest      collect evidence from this machine's TPM
          verify      tell whether evidence is genuine, offline
          inspect     show what a certificate, a log or a list says
+         appraise    judge evidence against a profile and a policy, offline
 Use      fetch       get SVIDs over the Workload API, as a workload would
          validate    tell whether a JWT-SVID is good
 Manage   profile     learn, explain, try and sign reference values
@@ -97,6 +99,9 @@ enum Command {
     /// Show what a certificate, a log or a list says
     #[command(subcommand)]
     Inspect(inspect::InspectCommand),
+    /// Judge evidence against a profile and a policy, offline
+    #[command(subcommand)]
+    Appraise(appraise::AppraiseCommand),
     /// Learn, explain, try and sign reference values
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
@@ -174,6 +179,7 @@ fn run(cli: Cli) -> Result<Answer, Failure> {
         Command::Attest(args) => args.run(),
         Command::Verify(command) => command.run(),
         Command::Inspect(command) => command.run(),
+        Command::Appraise(command) => command.run(),
         Command::Profile(command) => command.run(),
         Command::Fetch(command) => connect::block_on(command.run()),
         Command::Validate(command) => connect::block_on(command.run()),

@@ -10,7 +10,7 @@ mod key;
 mod nitro;
 mod snp;
 mod tdx;
-mod tpm;
+pub mod tpm;
 
 use clap::Subcommand;
 

@@ -61,7 +61,7 @@ pub struct KeyArgs {
     pub min_hash: HashAlgorithm,
     /// Time to judge at, RFC 3339; now if left out
     #[arg(long, value_name = "TIME")]
-    at: Option<Time>,
+    pub at: Option<Time>,
 }
 
 /// The files that [`KeyArgs`] name, read.

@@ -47,8 +47,11 @@ pub struct TpmArgs {
     #[arg(long, value_name = "HASH", default_value = "sha256")]
     min_bank: HashAlgorithm,
     #[command(flatten)]
-    key: KeyArgs,
+    pub key: KeyArgs,
 }
+
+/// Claims and the key they rest on, or every fault.
+pub type Verified = Result<(Claims, Believed), Vec<Finding>>;
 
 /// The files of a quote, read.
 struct Files {
@@ -60,30 +63,30 @@ struct Files {
 
 impl TpmArgs {
     pub fn run(self) -> Result<Answer, Failure> {
-        let nonce = input::nonce(&self.nonce)?;
-        let required = self.require.as_deref().map(selection).transpose()?.unwrap_or_default();
-        let inputs = Inputs::default();
-        let files = Files {
-            quote: inputs.read(&self.quote)?,
-            signature: inputs.read(&self.signature)?,
-            pcrs: inputs.read_optional(self.pcrs.as_ref())?,
-            key: self.key.read(&inputs)?,
-        };
-        let signed = Signed::from_files(&files.quote, &files.signature);
-        let evidence_id = crypto::sha256(signed.attest);
-        let verdict = match self.judge(&files, &nonce, &required) {
+        let (verified, evidence_id) = self.verified(&Inputs::default())?;
+        let verdict = match verified {
             Ok((claims, believed)) => genuine(&claims, &believed, evidence_id)?,
             Err(faults) => Verdict::refused(faults, evidence_id),
         };
         Ok(verdict.answer())
     }
 
-    fn judge(
-        &self,
-        files: &Files,
-        nonce: &[u8],
-        required: &[PcrSelection],
-    ) -> Result<(Claims, Believed), Vec<Finding>> {
+    /// What the quote proves, or all that is wrong with it; and the evidence's id.
+    pub fn verified(&self, inputs: &Inputs) -> Result<(Verified, [u8; 32]), Failure> {
+        let nonce = input::nonce(&self.nonce)?;
+        let required = self.require.as_deref().map(selection).transpose()?.unwrap_or_default();
+        let files = Files {
+            quote: inputs.read(&self.quote)?,
+            signature: inputs.read(&self.signature)?,
+            pcrs: inputs.read_optional(self.pcrs.as_ref())?,
+            key: self.key.read(inputs)?,
+        };
+        let signed = Signed::from_files(&files.quote, &files.signature);
+        let evidence_id = crypto::sha256(signed.attest);
+        Ok((self.judge(&files, &nonce, &required), evidence_id))
+    }
+
+    fn judge(&self, files: &Files, nonce: &[u8], required: &[PcrSelection]) -> Verified {
         // Shape, all files of it, before any key is looked at.
         let signed = Signed::from_files(&files.quote, &files.signature);
         let mut faults: Vec<Finding> =

@@ -1,0 +1,186 @@
+//! The part of a judgement that is about measured state, for every kind of evidence.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use assay_eventlog::Grading;
+use assay_eventlog::Log;
+use assay_eventlog::Quirks;
+use assay_eventlog::ima;
+use assay_eventlog::ima::State;
+use assay_evidence::Finding;
+use assay_evidence::Reason;
+use assay_evidence::Registers;
+use assay_evidence::Time;
+use clap::Args;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::appraisal;
+use crate::appraisal::Given;
+use crate::cli::input::Inputs;
+use crate::cli::measured;
+use crate::cli::measured::Judgement;
+use crate::cli::output::Failure;
+use crate::policy::Policy;
+use crate::reference::Profile;
+use crate::reference::files::Loaded;
+use crate::reference::profile::Root;
+
+/// What to judge by.
+#[derive(Args, Debug)]
+pub struct ReferenceArgs {
+    /// Profile: a file, or a folder with `profile.toml`
+    #[arg(long, value_name = "PATH")]
+    pub profile: Option<PathBuf>,
+    /// Policy; the strict default if left out
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Candidate variant that counts for this host; may be given again
+    #[arg(long, value_name = "NAME")]
+    pub candidate: Vec<String>,
+    /// Exit 0 also with warnings
+    #[arg(long)]
+    pub accept_warnings: bool,
+}
+
+/// The same, read.
+pub struct Reference {
+    loaded: Option<Loaded>,
+    candidates: BTreeSet<String>,
+    accept_warnings: bool,
+}
+
+/// What a host said of itself beside its registers.
+#[derive(Default)]
+pub struct Said {
+    pub log: Option<Vec<u8>>,
+    pub list: Option<Vec<u8>>,
+    pub texts: Vec<Vec<u8>>,
+}
+
+impl ReferenceArgs {
+    pub fn read(&self, inputs: &Inputs) -> Result<Reference, Failure> {
+        let loaded = self.profile.as_deref().map(measured::profile).transpose()?;
+        if let Some(path) = &self.policy {
+            let text = String::from_utf8(inputs.read(path)?)
+                .map_err(|_| Failure::new(format!("`{}` is no text", path.display())))?;
+            Policy::parse(&text)
+                .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
+        }
+        Ok(Reference {
+            loaded,
+            candidates: self.candidate.iter().cloned().collect(),
+            accept_warnings: self.accept_warnings,
+        })
+    }
+}
+
+impl Reference {
+    pub fn judgement(&self, evidence_id: [u8; 32]) -> Judgement {
+        Judgement { evidence_id, accept_warnings: self.accept_warnings, ..Judgement::default() }
+    }
+
+    /// Judges what was said, against signed `quoted` values; gives what to show beside.
+    pub fn judge(
+        &self,
+        said: &Said,
+        quoted: &Registers,
+        now: Time,
+        judgement: &mut Judgement,
+    ) -> Value {
+        let profile = self.loaded.as_ref().map(|loaded| &loaded.profile);
+        let mut shown = json!({});
+        let Some(profile) = profile else {
+            judgement.not_checked.push("profile: none given, so no reference values".to_owned());
+            without_profile(said, quoted, judgement);
+            return shown;
+        };
+        let preimages: Vec<&[u8]> = said.texts.iter().map(Vec::as_slice).collect();
+        let given = Given { quoted, preimages: &preimages, candidates: &self.candidates, now };
+        let mut facts = json!({});
+        let mut lines: Vec<String> = Vec::new();
+        let logs = appraisal::Logs {
+            eventlog: said.log.as_deref(),
+            ima: said.list.as_deref().map(|list| (State::boot(0), list)),
+        };
+        let judged = appraisal::appraise_logs(profile, &logs, &given, &mut |measured| {
+            let (json, _) = measured::explained(measured);
+            shown = json;
+            facts = json!(measured.facts);
+            lines = measured.facts.texts("boot.cmdline").to_vec();
+        });
+        judgement.findings.extend(judged.findings);
+        judgement.warnings.extend(judged.warnings);
+        judgement.not_checked.extend(judged.not_checked);
+        if let Some(object) = judgement.claims.as_object_mut() {
+            object.insert("facts".to_owned(), facts);
+            object.insert("profile".to_owned(), named(profile));
+            object.insert(
+                "ima".to_owned(),
+                json!({ "covered": judged.ima_covered, "policy": judged.policy,
+                        "agent": judged.agent }),
+            );
+        }
+        shown
+    }
+}
+
+fn named(profile: &Profile) -> Value {
+    json!({ "id": profile.id, "serial": profile.serial, "sha256": hex::encode(profile.sha256) })
+}
+
+/// Without reference values: an honest log that leads to the quote, and a list that does.
+fn without_profile(said: &Said, quoted: &Registers, judgement: &mut Judgement) {
+    match said.log.as_deref().map(Log::parse) {
+        None => judgement.not_checked.push("eventlog: none given".to_owned()),
+        Some(Err(error)) => judgement.findings.push(error.finding()),
+        Some(Ok(log)) => {
+            if !log.decides() {
+                judgement.findings.push(Finding::new(
+                    Reason::PcrBankWeak,
+                    "eventlog.format",
+                    log.format().name(),
+                    "a log with a bank as strong as sha256",
+                    "the default policy",
+                ));
+            }
+            judgement.findings.extend(log.grade(&Grading::INSPECT).findings());
+            let elsewhere = [ima::REGISTER];
+            let comparison = log.replay().compare(quoted, &elsewhere, Quirks::ALL);
+            judgement.findings.extend(comparison.findings());
+            judgement.not_checked.extend(comparison.not_checked);
+        }
+    }
+    let Some(list) = &said.list else {
+        judgement.not_checked.push("ima: none given".to_owned());
+        return;
+    };
+    match ima::Inspection::of(list, Some(quoted)) {
+        Err(error) => judgement.findings.push(error.finding()),
+        Ok(inspection) => {
+            judgement.findings.extend(inspection.refusal.iter().map(|error| error.finding()));
+            judgement.warnings.extend(inspection.warnings);
+            if inspection.violations > 0 {
+                judgement.findings.push(Finding::new(
+                    Reason::ImaViolation,
+                    "ima.violations",
+                    inspection.violations.to_string(),
+                    "0",
+                    "the default policy",
+                ));
+            }
+        }
+    }
+}
+
+/// Whether the profile's log is a CCEL, which a TPM's quote cannot stand behind.
+pub fn demand_tpm(reference: &Reference) -> Result<(), Failure> {
+    match reference.loaded.as_ref().map(|loaded| loaded.profile.root) {
+        None | Some(Root::Tpm2) => Ok(()),
+        Some(other) => {
+            let found = other.name();
+            Err(Failure::new(format!("--profile is of root `{found}`, expected `tpm2`")))
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `assay appraise tpm`: a quote with its logs, by profile and policy.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::appraise::measurements;
+use crate::cli::appraise::measurements::ReferenceArgs;
+use crate::cli::appraise::measurements::Said;
+use crate::cli::input;
+use crate::cli::input::Inputs;
+use crate::cli::measured;
+use crate::cli::output::Answer;
+use crate::cli::output::Failure;
+use crate::cli::verify::tpm;
+
+#[derive(Args, Debug)]
+pub struct TpmArgs {
+    #[command(flatten)]
+    verify: tpm::TpmArgs,
+    #[command(flatten)]
+    reference: ReferenceArgs,
+    /// Boot log
+    #[arg(long, value_name = "FILE")]
+    eventlog: Option<PathBuf>,
+    /// IMA list
+    #[arg(long, value_name = "FILE")]
+    ima: Option<PathBuf>,
+    /// Text that the log has only as a digest, such as `/proc/cmdline`; may be given again
+    #[arg(long, value_name = "FILE")]
+    preimage: Vec<PathBuf>,
+}
+
+impl TpmArgs {
+    pub fn run(self) -> Result<Answer, Failure> {
+        let inputs = Inputs::default();
+        let reference = self.reference.read(&inputs)?;
+        measurements::demand_tpm(&reference)?;
+        let said = Said {
+            log: self.eventlog.as_ref().map(|p| measured::read_log(&inputs, p)).transpose()?,
+            list: self.ima.as_ref().map(|p| measured::read_list(&inputs, p)).transpose()?,
+            texts: measured::texts(&inputs, &self.preimage)?,
+        };
+        let now = input::at(self.verify.key.at);
+        let (verified, evidence_id) = self.verify.verified(&inputs)?;
+        let mut judgement = reference.judgement(evidence_id);
+        let mut shown = json!({});
+        match verified {
+            Err(faults) => judgement.findings.extend(faults),
+            Ok((claims, _)) => {
+                judgement.claims = serde_json::to_value(&claims).unwrap_or_default();
+                judgement.warnings.extend(claims.warnings().iter().cloned());
+                judgement.not_checked.extend(claims.not_checked().iter().map(ToString::to_string));
+                shown = reference.judge(&said, claims.registers(), now, &mut judgement);
+            }
+        }
+        let mut answer = judgement.answer();
+        measured::merge(&mut answer.json, shown);
+        Ok(answer)
+    }
+}
