@@ -22,6 +22,8 @@ mod standing;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use assay_eventlog::Facts;
+use assay_evidence::crypto;
 use assay_evidence::digest::HashAlgorithm;
 use assay_evidence::reason::Finding;
 use assay_evidence::reason::Reason;
@@ -121,6 +123,8 @@ pub fn appraise(
     id: String,
     subject: &Subject,
     claims: &Claims,
+    logs: &Logs<'_>,
+    preimages: &[&[u8]],
     profile: &Profile,
     policy: &Policy,
     quoted_at: Time,
@@ -168,27 +172,29 @@ pub fn appraise(
             source: "policy, `require_exporter`".to_owned(),
         });
     }
-    for component in &profile.components {
-        findings.extend(literal::appraise(
-            component,
-            profile,
-            &|bank, register| claims.register(bank, register).copied(),
-            &BTreeSet::new(),
-            now,
-        ));
-    }
+    let candidates = candidates(subject);
+    let given = Given { quoted: claims.all_registers(), preimages, candidates: &candidates, now };
+    let judged = appraise_logs(profile, logs, &given, &mut |_| {});
+    findings.extend(judged.findings);
     let verdict = if findings.is_empty() { Verdict::Affirming } else { Verdict::Contraindicated };
     Appraisal {
         id,
         node: subject.node.clone(),
         verdict,
         findings,
-        warnings: claims.warnings().iter().cloned().chain(firmware.warnings).collect(),
+        warnings: claims
+            .warnings()
+            .iter()
+            .cloned()
+            .chain(firmware.warnings)
+            .chain(judged.warnings)
+            .collect(),
         not_checked: claims
             .not_checked()
             .iter()
             .map(ToString::to_string)
             .chain(firmware.not_checked)
+            .chain(judged.not_checked)
             .collect(),
         profile: ProfileName {
             id: profile.id.clone(),
@@ -198,7 +204,7 @@ pub fn appraise(
         policy_sha256: policy.sha256,
         quoted_at,
         reset_count: claims.clock().reset_count,
-        selectors: selectors(subject, claims, profile),
+        selectors: selectors(subject, claims, profile, &judged.facts),
     }
 }
 
@@ -251,14 +257,31 @@ impl Appraisal {
     }
 }
 
+/// Candidate variants that were predicted for this node: its operator says so by a label.
+fn candidates(subject: &Subject) -> BTreeSet<String> {
+    let label = subject.labels.get("candidate").map_or("", String::as_str);
+    label.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 /// The stable selector names; all of type `assay`.
-fn selectors(subject: &Subject, claims: &Claims, profile: &Profile) -> BTreeSet<Selector> {
+fn selectors(
+    subject: &Subject,
+    claims: &Claims,
+    profile: &Profile,
+    facts: &Facts,
+) -> BTreeSet<Selector> {
     let mut values =
         vec![format!("tpm:class:{}", subject.tpm_class), format!("profile:{}", profile.id)];
     values.extend(subject.node.node_id().map(|id| format!("node:{id}")));
     values.extend(subject.ek_root.map(|root| format!("tpm:ek-root:{}", hex::encode(root))));
     for (register, digest) in claims.registers(HashAlgorithm::Sha256) {
         values.push(format!("pcr:sha256:{register}:{}", digest.to_hex()));
+    }
+    if facts.flag("sb.enabled") == Some(true) {
+        values.push("boot:secure-boot:true".to_owned());
+    }
+    for line in facts.texts("boot.cmdline") {
+        values.push(format!("boot:cmdline:{}", hex::encode(crypto::sha256(line.as_bytes()))));
     }
     for (key, value) in &subject.labels {
         values.push(format!("label:{key}:{value}"));

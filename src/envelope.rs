@@ -9,6 +9,7 @@ use std::str::FromStr;
 use assay_evidence::Finding;
 use assay_evidence::digest::Digest;
 use assay_evidence::digest::HashAlgorithm;
+use assay_evidence::digest::Registers;
 use assay_tpm::ClockInfo;
 use serde::Serialize;
 
@@ -26,16 +27,19 @@ pub enum MediaType {
     TcgEventlog,
     ImaBinary,
     ImaAscii,
+    /// The kernel's command line: a text that a boot log may have only as a digest.
+    KernelCmdline,
 }
 
 impl MediaType {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TpmQuote,
         Self::TpmCertify,
         Self::TpmPcrs,
         Self::TcgEventlog,
         Self::ImaBinary,
         Self::ImaAscii,
+        Self::KernelCmdline,
     ];
 
     /// The short word used in `kinds` and `want`: `tpm-quote`.
@@ -47,6 +51,7 @@ impl MediaType {
             Self::TcgEventlog => "tcg-eventlog",
             Self::ImaBinary => "ima-binary",
             Self::ImaAscii => "ima-ascii",
+            Self::KernelCmdline => "kernel-cmdline",
         }
     }
 
@@ -55,6 +60,7 @@ impl MediaType {
         match self {
             Self::TpmQuote | Self::TpmCertify => 4 * 1_024,
             Self::TpmPcrs => 8 * 1_024,
+            Self::KernelCmdline => 64 * 1_024,
             Self::TcgEventlog => 1_024 * 1_024,
             Self::ImaBinary | Self::ImaAscii => 64 * 1_024 * 1_024,
         }
@@ -96,6 +102,13 @@ impl Claims {
     pub fn register(&self, bank: HashAlgorithm, index: u32) -> Option<&Digest> {
         match self {
             Self::Tpm(claims) => claims.registers().value(bank, index),
+        }
+    }
+
+    /// All registers of every bank that is on.
+    pub fn all_registers(&self) -> &Registers {
+        match self {
+            Self::Tpm(claims) => claims.registers(),
         }
     }
 

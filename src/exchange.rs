@@ -55,6 +55,7 @@ pub use node_id::NodeId;
 pub use nonce_ledger::NonceLedger;
 pub use refusal::Refused;
 pub use refusal::Told;
+pub use verifier::Appraises;
 pub use verifier::Awaiting;
 pub use verifier::Channel;
 pub use verifier::Collected;

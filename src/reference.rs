@@ -9,6 +9,7 @@
 //! | [`requirement`], [`tokens`] | tests on content that digests bind |
 //! | [`draft`] | profiles as they are written |
 //! | [`learn`] | a draft out of logs of good boots |
+//! | [`predict`] | the next boot's values, from files |
 //! | [`ima_rules`] | what is asked of the kernel's list of files |
 //! | [`signature`] | who vouches for a profile or a set |
 //! | [`ek_roots`] | who vouches for a TPM |
@@ -25,6 +26,7 @@ pub mod grammar;
 pub mod ima_rules;
 pub mod learn;
 pub mod pattern;
+pub mod predict;
 pub mod profile;
 pub mod requirement;
 pub mod set;

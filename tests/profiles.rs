@@ -12,17 +12,26 @@ use std::path::PathBuf;
 
 use assay::appraisal;
 use assay::appraisal::Given;
+use assay::appraisal::Logs;
 use assay::reference::Profile;
 use assay::reference::learn;
 use assay::reference::learn::Learned;
 use assay::reference::learn::Wanted;
+use assay::reference::predict;
 use assay_eventlog::Format;
 use assay_eventlog::Grading;
 use assay_eventlog::Log;
+use assay_eventlog::Quirk;
+use assay_eventlog::ima;
+use assay_eventlog::ima::Kind;
+use assay_eventlog::ima::State;
 use assay_eventlog::mutate;
+use assay_evidence::Digest;
 use assay_evidence::Finding;
+use assay_evidence::HashAlgorithm;
 use assay_evidence::Registers;
 use assay_evidence::Time;
+use assay_tpm::pcr_file::PcrFile;
 
 fn corpus(kind: &str) -> Option<PathBuf> {
     let root = std::env::var_os("ASSAY_CORPUS").map_or_else(
@@ -214,4 +223,209 @@ fn every_mutation_in_a_decided_register_is_refused_with_a_reason() {
     println!("{} changes of registers that are recorded and not decided", whole.recorded);
     println!("by class {:?}\nby reason {:?}", whole.by_class, whole.by_reason);
     assert!(whole.accepted.is_empty(), "{:#?}", whole.accepted);
+}
+
+/// One capture of our own machines.
+struct Capture {
+    log: Vec<u8>,
+    list: Vec<u8>,
+    cmdline: Vec<u8>,
+    registers: Registers,
+}
+
+fn capture(name: &str) -> Option<Capture> {
+    let folder = corpus("qemu-ovmf-swtpm")?.join(name);
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let values = PcrFile::parse(&read("pcrs.yaml")).unwrap();
+    let PcrFile::Listed(registers) = values else { panic!("{name}: bare values") };
+    Some(Capture {
+        log: read("eventlog.bin"),
+        list: read("ima.bin"),
+        cmdline: read("cmdline.txt"),
+        registers,
+    })
+}
+
+impl Capture {
+    /// Learned from this boot, its list included.
+    fn profile(&self) -> String {
+        let mut files = BTreeSet::new();
+        let mut reader = ima::Reader::new();
+        let mut entries = reader.entries(&self.list);
+        while let Some(entry) = entries.next().unwrap() {
+            if let Kind::File(file) = entry.kind() {
+                files.extend(file.digest.digest());
+            }
+        }
+        let wanted = Wanted {
+            id: "test/baseline",
+            review_by: Time::parse_rfc3339("2027-11-24T00:00:00Z").unwrap(),
+            floors: false,
+            files: Some(files),
+            ima_policy: vec!["tcb".to_owned()],
+            evidence: Vec::new(),
+        };
+        learn::learn(&[Log::parse(&self.log).unwrap()], &wanted).unwrap().text
+    }
+
+    fn faults(&self, profile: &Profile, candidates: &[&str]) -> Vec<Finding> {
+        let candidates = candidates.iter().map(|name| (*name).to_owned()).collect();
+        let preimages = [self.cmdline.as_slice()];
+        let quoted = &self.registers;
+        let given = Given { quoted, preimages: &preimages, candidates: &candidates, now: now() };
+        let logs =
+            Logs { eventlog: Some(&self.log), ima: Some((State::boot(0), self.list.as_slice())) };
+        let judged = appraisal::appraise_logs(profile, &logs, &given, &mut |_| {});
+        judged.findings.into_iter().chain(judged.warnings).collect()
+    }
+}
+
+/// The verdict that each capture has to get by the profile of `uki-baseline`, and its reasons.
+const VERDICTS: [(&str, &[&str]); 13] = [
+    ("uki-baseline", &[]),
+    ("uki-cmdline-changed", &["register-mismatch"]),
+    ("uki-agent-modified", &["register-mismatch", "ima-file-unknown"]),
+    ("uki-ima-off", &["register-mismatch", "ima-blind", "ima-policy-unproven"]),
+    ("uki-ima-sig", &["register-mismatch", "ima-file-unknown"]),
+    ("uki-unknown-binary", &["ima-file-unknown"]),
+    ("uki-ima-violations", &["ima-violation", "ima-file-unknown"]),
+    ("uki-pcr10-extended", &["log-replay-mismatch"]),
+    ("uki-ak-rsassa", &["ima-file-unknown"]),
+    ("uki-secureboot", &["event-unexpected", "register-mismatch", "claim-mismatch"]),
+    ("shim-grub-secureboot", &["quirk-not-listed"]),
+    ("sdboot-uki", &["event-unexpected", "register-mismatch"]),
+    ("kernel-direct", &["event-unexpected", "register-mismatch"]),
+];
+
+#[test]
+fn each_capture_gets_its_verdict_by_the_profile_of_the_baseline() {
+    let Some(baseline) = capture("uki-baseline") else { return };
+    let profile = Profile::parse(&baseline.profile()).unwrap();
+    for (name, expected) in VERDICTS {
+        let found = capture(name).unwrap().faults(&profile, &[]);
+        let codes: BTreeSet<&str> = found.iter().map(|finding| finding.code.code()).collect();
+        println!("{name}: {codes:?}");
+        assert_eq!(found.is_empty(), expected.is_empty(), "{name}: {found:#?}");
+        assert_eq!(found.first().map(|f| f.code.code()), expected.first().copied(), "{name}");
+        assert!(expected.iter().all(|code| codes.contains(code)), "{name}: {codes:?}");
+    }
+    println!("{} captures judged", VERDICTS.len());
+}
+
+#[test]
+fn each_capture_is_accepted_by_a_profile_of_its_own() {
+    for (name, _) in VERDICTS {
+        let Some(capture) = capture(name) else { return };
+        if ["uki-ima-violations", "uki-ima-off", "uki-pcr10-extended"].contains(&name) {
+            continue;
+        }
+        let profile = Profile::parse(&capture.profile()).unwrap();
+        let found = capture.faults(&profile, &[]);
+        let other = found.iter().find(|f| f.code.code() != "ima-file-unknown");
+        assert!(other.is_none(), "{name}: {found:#?}");
+    }
+}
+
+fn parts(name: &str) -> predict::Parts {
+    let path = corpus("qemu-ovmf-swtpm").unwrap().join("reference.json");
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let digest = |value: &serde_json::Value| {
+        let bytes = hex::decode(value.as_str().unwrap()).unwrap();
+        let sha256 = HashAlgorithm::Sha256;
+        BTreeMap::from([(sha256, Digest::new(sha256, &bytes).unwrap())])
+    };
+    let uki = &json["ukis"][name];
+    let section = |name: &str| digest(&uki["sections"][name]["sha256"]);
+    predict::Parts {
+        image: digest(&uki["authenticode_sha256"]),
+        kernel: digest(&json["kernel"]["authenticode_sha256"]),
+        sections: [".linux", ".osrel", ".cmdline", ".initrd"]
+            .map(|name| (name.to_owned(), section(name)))
+            .to_vec(),
+        load_options: predict::load_options(uki["cmdline"].as_str().unwrap(), &BANKS),
+        initrd: section(".initrd"),
+    }
+}
+
+const BANKS: [HashAlgorithm; 1] = [HashAlgorithm::Sha256];
+
+#[test]
+fn registers_4_9_and_11_of_the_captures_are_predicted_from_their_files() {
+    if corpus("qemu-ovmf-swtpm").is_none() {
+        return;
+    }
+    let (mut equal, mut images) = (0, 0);
+    let names = ["uki-baseline", "uki-cmdline-changed", "uki-agent-modified", "uki-ima-off"];
+    for name in names.into_iter().chain(["uki-ima-sig", "uki-secureboot"]) {
+        let capture = capture(name).unwrap();
+        let predicted = parts(name).registers(name == "uki-secureboot", &BANKS);
+        for register in [4, 9, 11] {
+            let found = capture.registers.value(HashAlgorithm::Sha256, register);
+            let expected = predicted.value(HashAlgorithm::Sha256, register);
+            assert_eq!(found, expected, "{name}, register {register}");
+            equal += 1;
+        }
+        images += 1;
+    }
+    println!("{equal} registers of {images} images predicted and equal");
+}
+
+#[test]
+fn a_predicted_candidate_admits_the_next_boot_on_the_node_it_was_made_for_and_on_no_other() {
+    let Some(baseline) = capture("uki-baseline") else { return };
+    let next = capture("uki-cmdline-changed").unwrap();
+    let stanza = stanza(&parts("uki-cmdline-changed"));
+    let text = baseline.profile();
+    let place = text.find("\n[[component]]\nname = \"unused\"").unwrap();
+    let text = format!("{}\n{stanza}{}", &text[..place], &text[place..]);
+    let profile = Profile::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    assert!(!next.faults(&profile, &[]).is_empty(), "a candidate counts for nobody by itself");
+    assert!(!next.faults(&profile, &["another"]).is_empty());
+    let found = next.faults(&profile, &["next"]);
+    assert!(found.is_empty(), "{found:#?}");
+    assert!(baseline.faults(&profile, &[]).is_empty(), "the boot before it still counts");
+
+    let revoked = text.replace(
+        "name = \"next\"\nstate = \"candidate\"",
+        "name = \"next\"\nstate = \"revoked\"\nreason = \"bad kernel\"",
+    );
+    let found = next.faults(&Profile::parse(&revoked).unwrap(), &["next"]);
+    assert!(found.iter().any(|finding| finding.code.code() == "variant-revoked"), "{found:#?}");
+}
+
+fn stanza(parts: &predict::Parts) -> String {
+    let mut text =
+        "[[component.variant]]\nname = \"next\"\nstate = \"candidate\"\norigin = \"test\"\n"
+            .to_owned();
+    let mut by_class: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (register, events) in parts.events(false, &BANKS) {
+        let mut rows: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (class, digests) in events {
+            let digest = digests.values().next().unwrap().to_hex();
+            rows.entry(class).or_default().push(format!("\"{digest}\""));
+        }
+        for (class, rows) in rows {
+            let columns = format!("ordered = true, sha256 = [{}]", rows.join(", "));
+            by_class.entry(class).or_default().push(format!("\"{register}\" = {{ {columns} }}"));
+        }
+    }
+    for (class, sets) in by_class {
+        text.push_str(&format!("{class} = {{ {} }}\n", sets.join(", ")));
+    }
+    text
+}
+
+#[test]
+fn the_list_of_quirks_is_that_of_the_program() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("firmware-profiles/quirks.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let listed: toml::Table = toml::from_str(&text).unwrap();
+    let names: BTreeSet<&str> = listed["quirk"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|quirk| quirk["name"].as_str().unwrap())
+        .collect();
+    let known: BTreeSet<&str> = Quirk::ALL.iter().map(|quirk| quirk.name()).collect();
+    assert_eq!(names, known);
 }

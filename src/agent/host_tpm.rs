@@ -89,6 +89,7 @@ impl HostTpm {
         if let Some(logs) = &logs {
             kinds.extend(logs.ima_binary.exists().then_some(MediaType::ImaBinary));
             kinds.extend(logs.ima_ascii.exists().then_some(MediaType::ImaAscii));
+            kinds.push(MediaType::KernelCmdline);
         }
         let banks = device.banks()?;
         let facts = Facts {
@@ -165,18 +166,20 @@ impl HostTpm {
     /// IMA lists are sent from their beginning or not at all.
     fn log(&self, kind: MediaType, collect: &Collect) -> Option<Log> {
         let logs = self.logs.as_ref()?;
-        if kind != MediaType::TcgEventlog && collect.ima_from != 0 {
+        let list = matches!(kind, MediaType::ImaBinary | MediaType::ImaAscii);
+        if list && collect.ima_from != 0 {
             return None;
         }
         let read = match kind {
             MediaType::TcgEventlog => logs.boot(),
             MediaType::ImaBinary => logs.ima_binary(),
             MediaType::ImaAscii => logs.ima_ascii(),
+            MediaType::KernelCmdline => Ok(fs::read(CMDLINE).ok()),
             MediaType::TpmQuote | MediaType::TpmCertify | MediaType::TpmPcrs => return None,
         };
         match read {
             Ok(Some(mut bytes)) => {
-                if kind != MediaType::TcgEventlog {
+                if list {
                     let limit = usize::try_from(collect.ima_limit).unwrap_or(usize::MAX);
                     bytes.truncate(limit);
                 }
@@ -190,6 +193,9 @@ impl HostTpm {
         }
     }
 }
+
+/// What the kernel was told; the server believes it where a measured digest is that of this text.
+const CMDLINE: &str = "/proc/cmdline";
 
 /// The kernel's logs are of the TPM that it has itself, by number; another TPM has none.
 fn logs_of(address: &str) -> Option<LogPaths> {

@@ -17,7 +17,7 @@ pub enum AppraiseCommand {
         after_help = "Example:\n  assay appraise tpm --quote quote.msg --signature quote.sig \
         --nonce 00ff… --ak ak.pub \\\n    --pcrs pcrs.yaml --eventlog eventlog.bin --profile acme/web"
     )]
-    Tpm(Box<tpm::TpmArgs>),
+    Tpm(Box<tpm::TpmAppraiseArgs>),
     /// Judge a folder of captured evidence, all of it together
     #[command(
         after_help = "Example:\n  assay appraise host evidence --profile acme/web --nonce 00ff…"

@@ -2,6 +2,7 @@
 
 mod explain;
 mod learn;
+mod predict;
 mod sign;
 mod trial;
 
@@ -23,6 +24,10 @@ pub enum ProfileCommand {
     /// Try a profile on its own evidence and on every way to falsify it
     #[command(after_help = "Example:\n  assay profile test acme/web")]
     Test(trial::TestArgs),
+    /// Compute the next boot's values from the files that it will start
+    #[command(after_help = "Example:\n  assay profile predict --uki /efi/EFI/Linux/6.1.193.efi \
+        --name 6.1.193 --profile acme/web")]
+    Predict(predict::PredictArgs),
     /// Sign a profile or a set
     #[command(after_help = "Example:\n  assay profile sign acme/web/profile.toml --key signer.pem")]
     Sign(sign::SignArgs),
@@ -34,6 +39,7 @@ impl ProfileCommand {
             Self::Learn(args) => args.run(),
             Self::Explain(args) => args.run(),
             Self::Test(args) => args.run(),
+            Self::Predict(args) => args.run(),
             Self::Sign(args) => args.run(),
         }
     }

@@ -199,6 +199,7 @@ impl Attester {
             (MediaType::TcgEventlog, challenge.want_log),
             (MediaType::ImaBinary, challenge.ima_limit > 0),
             (MediaType::ImaAscii, challenge.ima_limit > 0),
+            (MediaType::KernelCmdline, true),
         ];
         let collect = Collect {
             credential: challenge.credential.clone(),

@@ -94,6 +94,14 @@ pub struct Identified {
     node: NodeId,
     endorsement: Option<Endorsement>,
     ak: AttestationKey,
+    appraises: Appraises,
+}
+
+/// What the node's profile looks into beside registers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Appraises {
+    pub log: bool,
+    pub files: bool,
 }
 
 /// A challenge is out.
@@ -220,7 +228,8 @@ impl Identified {
         let node = NodeId::new(NodeKind::TpmEk, &endorsement.spki_der());
         let terms = terms.clone();
         let endorsement = Some(endorsement);
-        Ok(Self { terms, purpose: Purpose::Attest, hello, channel, node, endorsement, ak })
+        let (purpose, appraises) = (Purpose::Attest, Appraises::default());
+        Ok(Self { terms, purpose, hello, channel, node, endorsement, ak, appraises })
     }
 
     /// The hello of a refresh: `row` is the node that the connection's certificate names. Only
@@ -254,7 +263,15 @@ impl Identified {
             return Err(refused(Refused::new(Reason::AkMismatch, "ak.name", found, expected)));
         }
         let terms = terms.clone();
-        Ok(Self { terms, purpose: Purpose::Refresh, hello, channel, node, endorsement: None, ak })
+        let (purpose, appraises, endorsement) = (Purpose::Refresh, Appraises::default(), None);
+        Ok(Self { terms, purpose, hello, channel, node, endorsement, ak, appraises })
+    }
+
+    /// Asks for what the node's profile will look into: the whole list of files in each round, and
+    /// at an attestation the boot log even where it is known.
+    #[must_use]
+    pub fn appraising(self, appraises: Appraises) -> Self {
+        Self { appraises, ..self }
     }
 
     pub fn node(&self) -> &NodeId {
@@ -378,11 +395,18 @@ impl Identified {
             let digest = hex::encode(digest);
             row.is_some_and(|row| row.logs.values().any(|known| *known == digest))
         };
-        if gives(MediaType::TcgEventlog) && !self.hello.log_sha256.is_some_and(known) {
+        let again = self.appraises.log && self.purpose == Purpose::Attest;
+        let new = again || !self.hello.log_sha256.is_some_and(known);
+        if gives(MediaType::TcgEventlog) && new {
             wanted.insert(MediaType::TcgEventlog);
+        }
+        if self.appraises.log && gives(MediaType::KernelCmdline) {
+            wanted.insert(MediaType::KernelCmdline);
         }
         if self.purpose == Purpose::Attest {
             wanted.insert(MediaType::TpmCertify);
+        }
+        if self.purpose == Purpose::Attest || self.appraises.files {
             // One form of the list is enough; the binary one is what the kernel hashes.
             let lists = [MediaType::ImaBinary, MediaType::ImaAscii];
             wanted.extend(lists.into_iter().find(|kind| gives(*kind)));
@@ -687,11 +711,7 @@ impl Collected {
 }
 
 /// What no exchange looks at so far, said in each result: a reader must not take silence for a yes.
-const NOT_CHECKED_YET: [&str; 3] = [
-    "revocation: no list of revoked EK certificates is consulted",
-    "event log: profiles decide by register values alone",
-    "ima: no measurement list is appraised",
-];
+const NOT_CHECKED_YET: [&str; 1] = ["revocation: no list of revoked EK certificates is consulted"];
 
 impl Open {
     fn not_checked(&self, claims: &assay_tpm::Claims) -> Vec<String> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use assay_eventlog::ima::State;
 use assay_evidence::binding::Purpose;
 use assay_evidence::crypto::SystemRandom;
 use assay_evidence::reason::Finding;
@@ -19,10 +20,12 @@ use tonic::Status;
 
 use crate::appraisal;
 use crate::appraisal::Appraisal;
+use crate::appraisal::Logs;
 use crate::appraisal::Standing;
 use crate::appraisal::Subject;
 use crate::appraisal::Verdict;
 use crate::envelope::MediaType;
+use crate::exchange::Appraises;
 use crate::exchange::Awaiting;
 use crate::exchange::Channel;
 use crate::exchange::Collected;
@@ -153,6 +156,7 @@ impl Exchange<'_> {
         let now = domain.clock.moment();
         let identified = Identified::attest(&domain.terms, hello, channel, now.wall)?;
         let candidate = self.candidate(&identified).await?;
+        let identified = identified.appraising(self.appraises(candidate.row.as_ref()));
         self.demand_rate(&counted, candidate.row.as_ref())?;
         let mut random = SystemRandom::new();
         let (challenge, awaiting) = identified.challenge(
@@ -209,6 +213,7 @@ impl Exchange<'_> {
             })?;
         }
         let identified = Identified::refresh(&domain.terms, hello, exporter, &row)?;
+        let identified = identified.appraising(self.appraises(Some(&row)));
         let mut random = SystemRandom::new();
         let now = domain.clock.moment();
         let kin = domain.store.kin(&row.claimed_eks, None).await?;
@@ -343,7 +348,7 @@ impl Exchange<'_> {
         if self.purpose == Purpose::Refresh {
             self.demand_same_boot(node, &verified, counters_before).await?;
         }
-        let appraisal = self.appraise(&id, &verified, moment)?;
+        let appraisal = self.appraise(&id, &verified, moment).await?;
         let policy = &domain.config.nodes.policy;
         let deny = domain.registry.deny(&domain.store).await?;
         let standing = Standing::from(&appraisal, verified.quoted(), policy.max_age, deny.sequence);
@@ -396,6 +401,28 @@ impl Exchange<'_> {
         }
     }
 
+    /// What the node's profile will look into; an unreadable profile is told when it judges.
+    fn appraises(&self, row: Option<&NodeRow>) -> Appraises {
+        let profile = self.domain.profile(row.and_then(|row| row.profile.as_deref()));
+        profile.map_or_else(
+            |_| Appraises::default(),
+            |profile| Appraises { log: profile.needs_log(), files: profile.needs_ima() },
+        )
+    }
+
+    /// The log of this round, or the one that the node sent before and that has not changed since.
+    async fn boot_log(&self, verified: &Verified) -> Result<Option<Vec<u8>>, End> {
+        if let Some(bytes) = item(verified, MediaType::TcgEventlog) {
+            return Ok(Some(bytes.to_vec()));
+        }
+        // An attestation was asked for the log: then another one is none.
+        let known = verified.row().logs.get(MediaType::TcgEventlog.word());
+        let known = known.filter(|_| verified.purpose() == Purpose::Refresh);
+        let sha256 = known.and_then(|text| hex::decode(text).ok()?.try_into().ok());
+        let Some(sha256) = sha256 else { return Ok(None) };
+        Ok(self.domain.store.blob(&sha256).await?.and_then(|blob| blob.bytes))
+    }
+
     /// The agent's key was certified in one boot; a refresh out of another says nothing of it. A
     /// TPM Reset ends the key. A TPM Restart (Part 1, 12.2.4) keeps it, and what was measured since
     /// is another boot all the same: so both counts must be those of the attestation.
@@ -432,7 +459,7 @@ impl Exchange<'_> {
         Err(refused.into())
     }
 
-    fn appraise(
+    async fn appraise(
         &self,
         id: &SpiffeId,
         verified: &Verified,
@@ -460,10 +487,23 @@ impl Exchange<'_> {
             channel_bound: verified.channel_bound(),
             labels: row.labels.clone(),
         };
+        let log = match profile.needs_log() {
+            true => self.boot_log(verified).await?,
+            false => None,
+        };
+        let ima = match profile.needs_ima() {
+            true => measured_files(verified),
+            false => None,
+        };
+        let state = State::boot(verified.claims().clock().reset_count);
+        let logs = Logs { eventlog: log.as_deref(), ima: ima.map(|list| (state, list)) };
+        let preimages: Vec<&[u8]> = item(verified, MediaType::KernelCmdline).into_iter().collect();
         Ok(appraisal::appraise(
             self.id.clone(),
             &subject,
             verified.claims(),
+            &logs,
+            &preimages,
             &profile,
             &self.domain.config.nodes.policy,
             verified.quoted().wall,
@@ -686,12 +726,30 @@ fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), St
     Ok((blobs, refs))
 }
 
-/// No verdict rests on a log yet, and logs are what an agent can make as large as it likes.
+/// Kept as long as the verdict's other grounds: the boot log, which a refresh is judged by again.
+/// Lists of files are what a host can make as large as it likes.
 fn keep(media_type: MediaType, changed: bool) -> Keep {
     match media_type {
-        MediaType::TpmQuote | MediaType::TpmCertify | MediaType::TpmPcrs if changed => Keep::Full,
+        MediaType::TpmQuote
+        | MediaType::TpmCertify
+        | MediaType::TpmPcrs
+        | MediaType::TcgEventlog
+        | MediaType::KernelCmdline
+            if changed =>
+        {
+            Keep::Full
+        }
         _ => Keep::Routine,
     }
+}
+
+fn item(verified: &Verified, kind: MediaType) -> Option<&[u8]> {
+    verified.items().iter().find(|item| item.media_type == kind)?.bytes.as_deref()
+}
+
+/// The binary list where there is one: the kernel hashes that form.
+fn measured_files(verified: &Verified) -> Option<&[u8]> {
+    item(verified, MediaType::ImaBinary).or_else(|| item(verified, MediaType::ImaAscii))
 }
 
 /// What neither the exchange nor the appraisal could look at, each once.

@@ -16,7 +16,7 @@ use crate::cli::output::Failure;
 use crate::cli::verify::tpm;
 
 #[derive(Args, Debug)]
-pub struct TpmArgs {
+pub struct TpmAppraiseArgs {
     #[command(flatten)]
     verify: tpm::TpmArgs,
     #[command(flatten)]
@@ -32,7 +32,7 @@ pub struct TpmArgs {
     preimage: Vec<PathBuf>,
 }
 
-impl TpmArgs {
+impl TpmAppraiseArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let inputs = Inputs::default();
         let reference = self.reference.read(&inputs)?;

@@ -1,0 +1,154 @@
+//! `assay profile predict`: the next boot's values as a candidate variant, before the reboot.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use assay_evidence::Digest;
+use assay_evidence::HashAlgorithm;
+use clap::Args;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::cli::input::Inputs;
+use crate::cli::measured;
+use crate::cli::output::Answer;
+use crate::cli::output::Failure;
+use crate::reference::Demand;
+use crate::reference::predict;
+use crate::reference::predict::Digests;
+use crate::reference::predict::Parts;
+
+const MAX_IMAGE: u64 = 1_024 * 1_024 * 1_024;
+
+#[derive(Args, Debug)]
+pub struct PredictArgs {
+    /// Unified kernel image that will be started
+    #[arg(long, value_name = "FILE", required_unless_present = "parts", conflicts_with = "parts")]
+    uki: Option<PathBuf>,
+    /// Hashes of an image's parts, as JSON, in place of the image
+    #[arg(long, value_name = "FILE", requires = "name")]
+    parts: Option<PathBuf>,
+    /// Name of the image; with --parts which one of `ukis`
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Profile that the candidate is for: its banks, and the sets that stay as they are
+    #[arg(long, value_name = "PATH")]
+    profile: Option<PathBuf>,
+    /// Secure Boot is on: firmware does not measure the kernel inside by itself
+    #[arg(long)]
+    secure_boot: bool,
+}
+
+impl PredictArgs {
+    pub fn run(self) -> Result<Answer, Failure> {
+        let inputs = Inputs::default();
+        let loaded = self.profile.as_deref().map(measured::profile).transpose()?;
+        let banks = match &loaded {
+            Some(loaded) => loaded.profile.banks.clone(),
+            None => vec![HashAlgorithm::Sha256],
+        };
+        let parts = self.read(&inputs, &banks)?;
+        let registers = parts.registers(self.secure_boot, &banks);
+        let name = self.name.clone().unwrap_or_else(|| "next".to_owned());
+        let stanza = stanza(&parts, &name, self.secure_boot, &banks);
+        let component = loaded.as_ref().and_then(|loaded| {
+            let decides = |c: &&crate::reference::Component| {
+                matches!(c.demand, Demand::Rule(_)) && c.on.contains(&4)
+            };
+            loaded.profile.components.iter().find(decides).map(|c| c.name.clone())
+        });
+        let json = json!({
+            "verdict": "predicted",
+            "reason": null,
+            "reasons": [],
+            "registers": registers,
+            "component": component,
+            "stanza": stanza,
+            "not_checked": ["phases: what user space extends into PCR 11 is not predicted"],
+        });
+        let mut text = String::new();
+        for (bank, values) in registers.iter() {
+            for (register, value) in values {
+                text.push_str(&format!("pcr.{bank}.{register:<3} {}\n", value.to_hex()));
+            }
+        }
+        let component = component.as_deref().unwrap_or("boot-chain");
+        text.push_str(&format!("\nto admit it, in component `{component}`:\n{stanza}"));
+        text.push_str(&format!(
+            "Next: add this, sign, and label the node `candidate={name}` before its reboot\n"
+        ));
+        Ok(Answer::new(json, text))
+    }
+
+    fn read(&self, inputs: &Inputs, banks: &[HashAlgorithm]) -> Result<Parts, Failure> {
+        if let Some(path) = &self.uki {
+            let bytes = inputs.read_up_to(path, MAX_IMAGE)?;
+            return Parts::of_image(&bytes, banks)
+                .map_err(|error| Failure::refused(format!("`{}`: {error}", path.display())));
+        }
+        let (Some(path), Some(name)) = (&self.parts, &self.name) else {
+            return Err(Failure::new("give --uki, or --parts with --name"));
+        };
+        let json: Value = serde_json::from_slice(&inputs.read(path)?)
+            .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
+        parts_of(&json, name, banks)
+            .ok_or_else(|| Failure::new(format!("`{}` has no image `{name}`", path.display())))
+    }
+}
+
+/// Hashes under `kernel` and `ukis.NAME`; SHA-256 alone.
+fn parts_of(json: &Value, name: &str, banks: &[HashAlgorithm]) -> Option<Parts> {
+    let digest = |value: &Value| -> Option<Digests> {
+        let bytes = hex::decode(value.as_str()?).ok()?;
+        let digest = Digest::new(HashAlgorithm::Sha256, &bytes)?;
+        Some(BTreeMap::from([(HashAlgorithm::Sha256, digest)]))
+    };
+    let image = json.get("ukis")?.get(name)?;
+    let sections = image.get("sections")?;
+    let of_section = |name: &str| digest(sections.get(name)?.get("sha256")?);
+    let measured = [".linux", ".osrel", ".cmdline", ".initrd"];
+    Some(Parts {
+        image: digest(image.get("authenticode_sha256")?)?,
+        kernel: digest(json.get("kernel")?.get("authenticode_sha256")?)?,
+        sections: measured
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), of_section(name)?)))
+            .collect(),
+        load_options: predict::load_options(image.get("cmdline")?.as_str()?, banks),
+        initrd: of_section(".initrd")?,
+    })
+}
+
+/// The candidate, by register and class.
+fn stanza(parts: &Parts, name: &str, secure_boot: bool, banks: &[HashAlgorithm]) -> String {
+    let mut by_class: BTreeMap<&str, BTreeMap<u32, Vec<&Digests>>> = BTreeMap::new();
+    let events = parts.events(secure_boot, banks);
+    for (register, events) in &events {
+        for (class, digests) in events {
+            by_class.entry(class).or_default().entry(*register).or_default().push(digests);
+        }
+    }
+    let mut text = format!(
+        "[[component.variant]]\nname = {}\nstate = \"candidate\"\norigin = \"predicted from files\"\n",
+        crate::reference::draft::quoted(name)
+    );
+    for (class, registers) in by_class {
+        let sets: Vec<String> = registers
+            .iter()
+            .map(|(register, rows)| {
+                let columns: Vec<String> = banks
+                    .iter()
+                    .map(|bank| {
+                        let hexed = rows.iter().filter_map(|row| row.get(bank));
+                        let column: Vec<String> =
+                            hexed.map(|digest| format!("\"{}\"", digest.to_hex())).collect();
+                        format!("{bank} = [{}]", column.join(", "))
+                    })
+                    .collect();
+                format!("\"{register}\" = {{ ordered = true, {} }}", columns.join(", "))
+            })
+            .collect();
+        text.push_str(&format!("{class} = {{ {} }}\n", sets.join(", ")));
+    }
+    text
+}
