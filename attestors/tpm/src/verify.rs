@@ -43,6 +43,7 @@ use crate::structures::signature::Signature;
 mod faults;
 mod registers;
 
+pub use faults::certify_faults;
 pub use faults::faults;
 pub use registers::Selection;
 pub use registers::Values;

@@ -25,9 +25,12 @@ use assay_tpm::structures::public::Area;
 use assay_tpm::structures::public::Attributes;
 use assay_tpm::structures::public::Scheme;
 use assay_tpm::structures::signature::SigningScheme;
+use assay_tpm::verify;
 use assay_tpm::verify::Selection;
 use assay_tpm::verify::Signed;
+use assay_tpm::verify::UnknownParent;
 use assay_tpm::verify::Values;
+use assay_tpm::verify_certify;
 use forger::Forger;
 use forger::sized;
 use vectors::NONCE;
@@ -451,4 +454,76 @@ fn what_the_registry_knows_and_nobody_here_computes_is_unsupported_and_not_malfo
     quote[2 + size + 3] = 0x12;
     let shown = Shown { quote, ..Shown::quote("quote-p256") };
     assert_eq!(reason(shown.verify(&key, &expected())), Reason::UnsupportedEvidence);
+}
+
+// --- a certification by itself ---------------------------------------------------------------
+
+/// All faults of a certification, of which the first is the one that `verify_certify` tells.
+fn certify_faults(
+    certify: Signed<'_>,
+    public: &[u8],
+    key: &ProvedKey,
+    nonce: &[u8],
+) -> Vec<Reason> {
+    let (min_hash, parent) = (HashAlgorithm::Sha256, UnknownParent::Refuse);
+    let faults = verify::certify_faults(certify, public, key, nonce, min_hash, parent);
+    let decisive = verify_certify(certify, public, key, nonce, min_hash, parent).err();
+    assert_eq!(faults.first(), decisive.as_ref());
+    faults.iter().map(Error::reason).collect()
+}
+
+#[test]
+fn all_faults_of_a_certification_are_told_the_decisive_one_first() {
+    let (certify, public) = (read("svid.certify"), read("svid.public"));
+    let (quote, other) = (read("quote-p256"), read("svid-owner.public"));
+    let signed = Signed::from_item(&certify).unwrap();
+    let quote = Signed::from_item(&quote).unwrap();
+    let faults = |signed, public: &[u8], key: &str, nonce: &[u8]| {
+        certify_faults(signed, public, &ak(key), nonce)
+    };
+    assert_eq!(faults(signed, &public, "p256", &NONCE), []);
+    assert_eq!(
+        faults(signed, &other, "p256-da", &[9; 32]),
+        [Reason::SigInvalid, Reason::AkHierarchy, Reason::NonceMismatch, Reason::KeyNameMismatch,]
+    );
+    // What is no certification names no key that could be another.
+    assert_eq!(
+        faults(quote, &other, "p256", &[9; 32]),
+        [Reason::AttestType, Reason::NonceMismatch]
+    );
+    // Where the statement or the public area cannot be read, the other is judged for itself.
+    let cut = Signed { attest: &signed.attest[..40], ..signed };
+    let malformed = Reason::TpmMalformed;
+    assert_eq!(faults(cut, &public[..9], "p256", &NONCE), [malformed, malformed]);
+    assert_eq!(faults(signed, &public[..9], "p256", &[9; 32]), [malformed, Reason::NonceMismatch]);
+    let mut area = Public::parse(&public).unwrap().area().clone();
+    if let assay_evidence::PublicKey::Ec { point, .. } = &mut area.key {
+        point[64] ^= 1;
+    }
+    let off_curve = Public::from_area(area).unwrap();
+    assert_eq!(
+        faults(signed, off_curve.raw(), "p256", &NONCE),
+        [Reason::KeyWeak, Reason::KeyNameMismatch]
+    );
+}
+
+#[test]
+fn wherever_a_certification_is_changed_the_first_fault_is_the_decisive_one() {
+    let (item, public) = (read("svid.certify"), read("svid.public"));
+    let mut tried = 0;
+    let mut several = 0;
+    for place in 0..item.len() + public.len() {
+        let (mut item, mut public) = (item.clone(), public.clone());
+        match place.checked_sub(item.len()) {
+            None => item[place] ^= 1,
+            Some(place) => public[place] ^= 1,
+        }
+        let Ok(signed) = Signed::from_item(&item) else { continue };
+        let faults = certify_faults(signed, &public, &ak("p256"), &NONCE);
+        assert!(!faults.is_empty(), "{place}");
+        several += usize::from(faults.len() > 1);
+        tried += 1;
+    }
+    eprintln!("{tried} changed certifications, {several} with several faults");
+    assert!(several > 10);
 }

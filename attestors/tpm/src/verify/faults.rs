@@ -4,17 +4,22 @@
 //! and goes on, so its first fault is that of `verify`; what cannot be asked any more, because its
 //! subject could not be read, is left out and not guessed.
 
+use assay_evidence::HashAlgorithm;
+
 use crate::ak::ProvedKey;
 use crate::certified;
 use crate::error::Error;
+use crate::structures::public::Public;
 use crate::verify::Evidence;
 use crate::verify::Expected;
 use crate::verify::Selection;
+use crate::verify::Signed;
 use crate::verify::UnknownParent;
 use crate::verify::accept_fresh;
 use crate::verify::accept_same_boot;
 use crate::verify::accept_signer;
 use crate::verify::certification;
+use crate::verify::certified_key;
 use crate::verify::certified_names;
 use crate::verify::certified_svid_key;
 use crate::verify::quoted;
@@ -91,6 +96,47 @@ pub fn faults(evidence: &Evidence<'_>, key: &ProvedKey, expected: &Expected<'_>)
     // 8. Counters.
     if let (Some((quote, _)), Some(certified)) = (&quote, &certified) {
         found.ok(accept_same_boot(quote, certified));
+    }
+    found.0
+}
+
+/// All faults of one certification by itself, the decisive one first; none where `verify_certify`
+/// accepts.
+pub fn certify_faults(
+    certify: Signed<'_>,
+    public: &[u8],
+    key: &ProvedKey,
+    qualifying_data: &[u8],
+    min_hash: HashAlgorithm,
+    unknown_parent: UnknownParent,
+) -> Vec<Error> {
+    let mut found = Faults(Vec::new());
+
+    // 1. Shape.
+    let shown = found.ok(certify.parse());
+    let public = found.ok(Public::parse_file(public));
+
+    // 2. Keys.
+    if let Some(fault) = public.as_ref().and_then(|public| public.key().fault()) {
+        found.ok::<()>(Err(Error::KeyWeak(fault)));
+    }
+
+    let Some((attest, signature)) = shown else { return found.0 };
+    // 3. Signature.
+    found.ok(key.verify_signature(attest.raw(), &signature, min_hash));
+
+    // 4. Magic and type.
+    let names = found.ok(certified_names(&attest));
+
+    // 5. Place of the signer.
+    found.ok(accept_signer(&attest, key, unknown_parent, &mut Vec::new()));
+
+    // 6. Freshness.
+    found.ok(accept_fresh(&attest, qualifying_data));
+
+    // 7. The certified key.
+    if let (Some((name, qualified_name)), Some(public)) = (names, public) {
+        found.ok(certified_key(&attest, public, name, qualified_name));
     }
     found.0
 }
