@@ -18,6 +18,7 @@ mod inspect;
 mod measured;
 mod node;
 mod output;
+mod policy;
 mod profile;
 mod record;
 mod verdict;
@@ -47,6 +48,7 @@ Prove    attest      collect evidence from this machine's TPM
 Use      fetch       get SVIDs over the Workload API, as a workload would
          validate    tell whether a JWT-SVID is good
 Manage   profile     learn, explain, try and sign reference values
+         policy      show what is demanded beside reference values
          node        admit, list, explain, ban and release nodes
          entry       say which workload gets which SPIFFE ID
          bundle      show the trust bundle
@@ -102,6 +104,9 @@ enum Command {
     /// Judge evidence against a profile and a policy, offline
     #[command(subcommand)]
     Appraise(appraise::AppraiseCommand),
+    /// Show what is demanded beside reference values
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Learn, explain, try and sign reference values
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
@@ -180,6 +185,7 @@ fn run(cli: Cli) -> Result<Answer, Failure> {
         Command::Verify(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Appraise(command) => command.run(),
+        Command::Policy(command) => command.run(),
         Command::Profile(command) => command.run(),
         Command::Fetch(command) => connect::block_on(command.run()),
         Command::Validate(command) => connect::block_on(command.run()),

@@ -99,6 +99,21 @@ struct AcceptedConfig {
     because: String,
 }
 
+/// The policy that holds where none is written: every key with its default.
+pub const DEFAULT_TEXT: &str = r#"# What is demanded beside reference values, where a policy says nothing else.
+tpm_class = ["discrete", "firmware"]   # not "vtpm", "pluton" or "software"
+key_in_tpm = true                      # the agent's key was certified by its TPM
+require_exporter = true                # evidence belongs to the TLS channel it came over
+refresh_every = "60s"
+max_age = "180s"
+agent_svid_ttl = "1h"
+min_agent = "0.1"                      # what the agent says of itself: a hint, never a proof
+refusal_detail = "claims"
+require_tee_binding = true             # a virtual TPM counts where a TEE report covers its AK
+advisories = "builtin"                 # firmware with known faults
+accept_advisories = []
+"#;
+
 impl Default for PolicyConfig {
     fn default() -> Self {
         Self {
@@ -212,6 +227,13 @@ mod tests {
         assert!(!policy.tpm_class.contains(&TpmClass::Software));
         assert!(policy.key_in_tpm && policy.require_exporter);
         assert_eq!(policy.max_age, Duration::from_secs(180));
+    }
+
+    #[test]
+    fn the_default_as_it_is_shown_is_the_default() {
+        let shown = Policy::parse(DEFAULT_TEXT).unwrap();
+        let default = Policy::parse("").unwrap();
+        assert_eq!(Policy { sha256: default.sha256, ..shown }, default);
     }
 
     #[test]

@@ -348,7 +348,7 @@ impl Exchange<'_> {
         if self.purpose == Purpose::Refresh {
             self.demand_same_boot(node, &verified, counters_before).await?;
         }
-        let appraisal = self.appraise(&id, &verified, moment).await?;
+        let appraisal = self.appraise(&id, &verified, before.as_ref(), moment).await?;
         let policy = &domain.config.nodes.policy;
         let deny = domain.registry.deny(&domain.store).await?;
         let standing = Standing::from(&appraisal, verified.quoted(), policy.max_age, deny.sequence);
@@ -463,6 +463,7 @@ impl Exchange<'_> {
         &self,
         id: &SpiffeId,
         verified: &Verified,
+        before: Option<&Standing>,
         moment: crate::clock::Moment,
     ) -> Result<Appraisal, End> {
         let row = verified.row();
@@ -470,6 +471,13 @@ impl Exchange<'_> {
             let found = row.profile.clone().unwrap_or_default();
             tracing::error!(node = %id, error = %error, "the profile of a node cannot be read");
             Refused::new(Reason::ProfileMissing, "node.profile", found, "a readable profile")
+                .about_proved(verified.node())
+        })?;
+        let last = before.map(Standing::row).filter(|row| row.profile_id == profile.id);
+        profile.accept_serial(last.map(|row| row.profile_serial)).map_err(|error| {
+            let expected = last.map_or(0, |row| row.profile_serial).to_string();
+            tracing::error!(node = %id, error = %error, "an older profile was put back");
+            Refused::new(Reason::ProfileRollback, "profile.serial", profile.serial, expected)
                 .about_proved(verified.node())
         })?;
         let class = row.class.ok_or_else(|| {

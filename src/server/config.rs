@@ -11,6 +11,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use assay_evidence::Curve;
+use assay_evidence::PublicKey;
 use assay_evidence::certificate::Certificate;
 use assay_evidence::certificate::CertificateError;
 use assay_evidence::crypto;
@@ -23,7 +25,9 @@ use crate::log::Log;
 use crate::policy::Policy;
 use crate::policy::PolicyError;
 use crate::reference::Profile;
-use crate::reference::ProfileError;
+use crate::reference::files;
+use crate::reference::files::LoadError;
+use crate::reference::signature;
 use crate::spiffe::IdError;
 use crate::spiffe::TrustDomain;
 use crate::store::Retention;
@@ -82,6 +86,8 @@ pub struct Svid {
 pub struct Nodes {
     pub profile: Profile,
     pub profile_path: PathBuf,
+    /// Who may sign profiles and sets; where there are none, no signature is asked for.
+    pub profile_keys: Vec<PublicKey>,
     pub policy: Policy,
     pub admit: BTreeSet<Admit>,
     pub anchors: Anchors,
@@ -135,8 +141,10 @@ pub enum ConfigError {
     Value { key: &'static str, found: String, expected: &'static str },
     #[error("`trust_domain`: a name was expected")]
     TrustDomain(#[source] IdError),
-    #[error("profile {}: {fault}", path.display())]
-    Profile { path: PathBuf, fault: ProfileError },
+    #[error(transparent)]
+    Profile(#[from] LoadError),
+    #[error("{}: no P-256 public key in PEM", path.display())]
+    ProfileKey { path: PathBuf },
     #[error("policy {}: {fault}", path.display())]
     Policy { path: PathBuf, fault: PolicyError },
     #[error("{}: not a certificate", path.display())]
@@ -218,6 +226,8 @@ struct SvidSyntax {
 #[serde(deny_unknown_fields)]
 struct NodesSyntax {
     profile: PathBuf,
+    #[serde(default)]
+    profile_keys: Vec<PathBuf>,
     policy: Option<PathBuf>,
     #[serde(default = "default_admit")]
     admit: Vec<Admit>,
@@ -376,11 +386,17 @@ impl NodesSyntax {
             let expected = "one or more of hash, operator, root";
             return Err(ConfigError::Value { key: "nodes.admit", found: "[]".into(), expected });
         }
+        let profile_keys = self
+            .profile_keys
+            .iter()
+            .map(|path| profile_key(&folder.join(path)))
+            .collect::<Result<Vec<_>, _>>()?;
         let roots = EkRoots::judged("nodes.ek_root", self.ek_root, reader)?;
         roots.demand_danger(self.danger_admit_vendor_roots)?;
         Ok(Nodes {
-            profile: load_profile(&profile_path)?,
+            profile: load_profile(&profile_path, &profile_keys)?,
             profile_path,
+            profile_keys,
             policy,
             admit: self.admit.into_iter().collect(),
             anchors: roots.anchors,
@@ -445,9 +461,14 @@ impl StoreSyntax {
 }
 
 /// Reads and parses a profile; also what `assay node admit --profile` goes through.
-pub fn load_profile(path: &Path) -> Result<Profile, ConfigError> {
-    Profile::parse(&text(path)?)
-        .map_err(|fault| ConfigError::Profile { path: path.to_path_buf(), fault })
+pub fn load_profile(path: &Path, keys: &[PublicKey]) -> Result<Profile, ConfigError> {
+    Ok(files::load(path, keys)?.profile)
+}
+
+fn profile_key(path: &Path) -> Result<PublicKey, ConfigError> {
+    let key = signature::spki_der(&text(path)?).and_then(|der| PublicKey::from_spki(&der).ok());
+    let p256 = key.filter(|key| matches!(key, PublicKey::Ec { curve: Curve::P256, .. }));
+    p256.ok_or_else(|| ConfigError::ProfileKey { path: path.to_path_buf() })
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate>, ConfigError> {

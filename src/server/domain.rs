@@ -186,7 +186,10 @@ impl Domain {
         if let Some(profile) = profiles.get(name) {
             return Ok(profile.clone());
         }
-        let profile = Arc::new(config::load_profile(&self.profile_path(name))?);
+        let profile = Arc::new(config::load_profile(
+            &self.profile_path(name),
+            &self.config.nodes.profile_keys,
+        )?);
         if profiles.len() < MAX_PROFILES {
             profiles.insert(name.to_owned(), profile.clone());
         }
