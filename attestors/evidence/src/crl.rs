@@ -9,6 +9,7 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
+use crate::certificate::Certificate;
 use crate::crypto;
 use crate::der;
 use crate::der::Element;
@@ -34,6 +35,9 @@ pub struct RevocationList {
     this_update: Time,
     next_update: Option<Time>,
     scope: Scope,
+    /// If the list is one of several, where it is to be had: each a GeneralName in DER, or the one
+    /// relative name.
+    parts: Vec<Vec<u8>>,
     /// Without leading zeros, sorted.
     revoked: Vec<Vec<u8>>,
 }
@@ -66,9 +70,17 @@ pub enum CrlError {
 }
 
 impl CrlError {
-    /// The stable code, whatever the fault: a list that cannot be read helps nobody.
+    /// The stable code: what is no list is another fault than a list of the wrong kind.
     pub const fn reason(&self) -> Reason {
-        Reason::CrlInvalid
+        match self {
+            CrlError::Size { .. }
+            | CrlError::Malformed
+            | CrlError::Trailing(_)
+            | CrlError::DuplicateExtension(_) => Reason::CrlMalformed,
+            CrlError::CriticalExtension(_) | CrlError::Delta | CrlError::Partial => {
+                Reason::CrlInvalid
+            }
+        }
     }
 }
 
@@ -105,7 +117,7 @@ impl RevocationList {
         }
         let signed = Signed::parse(bytes, algorithm).ok_or(CrlError::Malformed)?;
         let fields = Fields::parse(&signed.tbs).ok_or(CrlError::Malformed)?;
-        let scope = scope(fields.extensions)?;
+        let (scope, parts) = scope(fields.extensions)?;
         let mut revoked = Vec::new();
         let mut entries = fields.entries;
         while !entries.is_empty() {
@@ -114,7 +126,16 @@ impl RevocationList {
         revoked.sort_unstable();
         let (issuer, this_update) = (fields.issuer.to_vec(), fields.this_update);
         let (next_update, sha256) = (fields.next_update, crypto::sha256(bytes));
-        Ok(RevocationList { sha256, signed, issuer, this_update, next_update, scope, revoked })
+        Ok(RevocationList {
+            sha256,
+            signed,
+            issuer,
+            this_update,
+            next_update,
+            scope,
+            parts,
+            revoked,
+        })
     }
 
     pub fn sha256(&self) -> &[u8; 32] {
@@ -136,6 +157,19 @@ impl RevocationList {
 
     pub fn scope(&self) -> Scope {
         self.scope
+    }
+
+    /// Whether a certificate of the same issuer that is not on the list is not revoked: it is of
+    /// the kind that the list speaks of and, where the list is one of several, points to this one
+    /// (RFC 5280 §6.3.3 (b)(2)). A certificate that is on the list is revoked either way.
+    pub fn speaks_of(&self, certificate: &Certificate) -> bool {
+        let is_ca = certificate.extensions().is_ca;
+        let kind = match self.scope {
+            Scope::All => true,
+            Scope::EndEntities => !is_ca,
+            Scope::Authorities => is_ca,
+        };
+        kind && (self.parts.is_empty() || points_to(certificate, &self.parts) == Some(true))
     }
 
     /// How many certificates the list names.
@@ -243,8 +277,8 @@ fn time(fields: &mut &[u8]) -> Option<Time> {
     rest.is_empty().then(|| Time::from_unix_s(time.timestamp()))
 }
 
-fn scope(extensions: &[u8]) -> Result<Scope, CrlError> {
-    let mut scope = Scope::All;
+fn scope(extensions: &[u8]) -> Result<(Scope, Vec<Vec<u8>>), CrlError> {
+    let mut scope = (Scope::All, Vec::new());
     each_once(extensions, |oid, extension| match oid {
         DELTA_CRL_INDICATOR => Err(CrlError::Delta),
         ISSUING_DISTRIBUTION_POINT => {
@@ -282,9 +316,10 @@ fn each_once(
 }
 
 /// IssuingDistributionPoint, RFC 5280 §5.2.5; nothing if the list leaves out what is asked of it.
-fn distribution_point(value: &[u8]) -> Option<Scope> {
+fn distribution_point(value: &[u8]) -> Option<(Scope, Vec<Vec<u8>>)> {
     let mut fields = der::sequence(value)?;
     let mut scope = Scope::All;
+    let mut parts = Vec::new();
     let mut least = 0;
     while !fields.is_empty() {
         let field = der::take(&mut fields)?;
@@ -295,8 +330,10 @@ fn distribution_point(value: &[u8]) -> Option<Scope> {
         least = number + 1;
         let said = field.contents != [0];
         match field.tag {
-            // distributionPoint: where the list is to be had.
-            0xa0 => {}
+            // An issuer that has several lists tells them apart by where they are to be had.
+            DISTRIBUTION_POINT => {
+                parts = point_names(field.contents)?.into_iter().map(<[u8]>::to_vec).collect();
+            }
             // onlyContainsUserCerts, onlyContainsCACerts
             0x81 if said => scope = Scope::EndEntities,
             0x82 if said && scope == Scope::All => scope = Scope::Authorities,
@@ -305,7 +342,48 @@ fn distribution_point(value: &[u8]) -> Option<Scope> {
             _ => return None,
         }
     }
-    Some(scope)
+    Some((scope, parts))
+}
+
+/// DistributionPointName ::= CHOICE { [0] GeneralNames, [1] RelativeDistinguishedName }
+/// (RFC 5280 §4.2.1.13), at least one name.
+fn point_names(mut choice: &[u8]) -> Option<Vec<&[u8]>> {
+    let name = der::take(&mut choice).filter(|_| choice.is_empty())?;
+    let mut names = Vec::new();
+    match name.tag {
+        FULL_NAME => {
+            let mut rest = name.contents;
+            while !rest.is_empty() && names.len() < MAX_NAMES {
+                names.push(der::take(&mut rest)?.whole);
+            }
+            (rest.is_empty() && !names.is_empty()).then_some(names)
+        }
+        RELATIVE_NAME => Some(vec![name.whole]),
+        _ => None,
+    }
+}
+
+/// Whether cRLDistributionPoints ::= SEQUENCE OF SEQUENCE { [0] name, [1] reasons, [2] cRLIssuer }
+/// (RFC 5280 §4.2.1.13) has one of these names; nothing if it has none that can be read.
+fn points_to(certificate: &Certificate, parts: &[Vec<u8>]) -> Option<bool> {
+    let mut points = der::sequence(certificate.extension(CRL_DISTRIBUTION_POINTS)?.value)?;
+    let mut found = false;
+    while !points.is_empty() {
+        let mut fields = der::take(&mut points).filter(|point| point.tag == SEQUENCE)?.contents;
+        let mut names = Vec::new();
+        // The lists of a point that names a CRL issuer are not those of the certificate's issuer.
+        let mut indirect = false;
+        while !fields.is_empty() {
+            let field = der::take(&mut fields)?;
+            match field.tag {
+                DISTRIBUTION_POINT => names = point_names(field.contents)?,
+                CRL_ISSUER => indirect = true,
+                _ => {}
+            }
+        }
+        found |= !indirect && names.iter().any(|name| parts.iter().any(|part| part == name));
+    }
+    Some(found)
 }
 
 /// A promise of docs/reference/limits.md.
@@ -313,6 +391,8 @@ pub const MAX_LIST: usize = 1024 * 1024;
 /// PEM takes four characters for three bytes, and line ends.
 const MAX_TEXT: usize = MAX_LIST / 2 * 3;
 const MAX_EXTENSIONS: usize = 32;
+/// Places where one list is to be had; issuers name one or two.
+const MAX_NAMES: usize = 32;
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";
 
 /// RFC 5280 allows 20; the longest that a vendor made has 22.
@@ -321,6 +401,13 @@ const MAX_SERIAL: usize = 64;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const EXPLICIT_EXTENSIONS: u8 = 0xa0;
+/// [0] of IssuingDistributionPoint and of DistributionPoint, and [2] of the latter.
+const DISTRIBUTION_POINT: u8 = 0xa0;
+const CRL_ISSUER: u8 = 0xa2;
+/// The two kinds of DistributionPointName.
+const FULL_NAME: u8 = 0xa0;
+const RELATIVE_NAME: u8 = 0xa1;
+const CRL_DISTRIBUTION_POINTS: &str = "2.5.29.31";
 
 /// Below 2.5.29, RFC 5280 §5.2 and §5.3.
 const REASON_CODE: &[u8] = &[0x55, 0x1d, 21];

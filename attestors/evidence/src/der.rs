@@ -9,6 +9,14 @@ pub struct Element<'a> {
     pub whole: &'a [u8],
 }
 
+impl Element<'_> {
+    /// Whether the length is said in the fewest bytes, which alone is DER (X.690 §10.1).
+    pub(crate) fn is_shortest(&self) -> bool {
+        let header = header(self.tag, self.contents.len());
+        self.whole.strip_prefix(header.as_slice()).is_some_and(|rest| rest == self.contents)
+    }
+}
+
 /// Takes an element off the front of `rest`. Tags of one byte, definite lengths.
 pub fn take<'a>(rest: &mut &'a [u8]) -> Option<Element<'a>> {
     let (&tag, after_tag) = rest.split_first()?;
@@ -44,9 +52,15 @@ pub(crate) fn small_integer(der: &[u8]) -> Option<u8> {
 
 /// Tag, shortest length form, contents; contents here are a few hundred bytes.
 pub(crate) fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
-    let length = contents.len().to_be_bytes();
-    let mut out = Vec::with_capacity(contents.len() + 10);
-    out.push(tag);
+    let mut out = header(tag, contents.len());
+    out.extend_from_slice(contents);
+    out
+}
+
+/// The tag, and the length in its shortest form.
+fn header(tag: u8, length: usize) -> Vec<u8> {
+    let length = length.to_be_bytes();
+    let mut out = vec![tag];
     match without_leading_zeros(&length) {
         [] => out.push(0),
         &[one] if one < 0x80 => out.push(one),
@@ -56,7 +70,6 @@ pub(crate) fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
             out.extend_from_slice(long);
         }
     }
-    out.extend_from_slice(contents);
     out
 }
 
@@ -95,6 +108,24 @@ mod tests {
             let taken = take(&mut rest).unwrap();
             assert_eq!((taken.tag, taken.contents), (SEQUENCE, contents.as_slice()));
             assert_eq!(rest, [9]);
+        }
+    }
+
+    #[test]
+    fn of_all_ways_to_say_a_length_one_is_the_shortest() {
+        for size in [0, 1, 127, 128, 255, 256, 70_000] {
+            let contents = vec![7; size];
+            let digits = u32::try_from(size).unwrap().to_be_bytes();
+            let mut shortest = 0;
+            for count in 1..=4u8 {
+                let (_, digits) = digits.split_at(4 - usize::from(count));
+                let long = [&[SEQUENCE, 0x80 | count], digits, &contents].concat();
+                let taken = take(&mut long.as_slice()).filter(|taken| taken.contents == contents);
+                shortest += usize::from(taken.is_some_and(|taken| taken.is_shortest()));
+            }
+            let usual = element(SEQUENCE, &contents);
+            assert!(take(&mut usual.as_slice()).unwrap().is_shortest());
+            assert_eq!(shortest, usize::from(size > 127), "{size}");
         }
     }
 

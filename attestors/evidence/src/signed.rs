@@ -2,8 +2,9 @@
 //! signature.
 //!
 //! The outermost structure is read strictly, for what no signature covers must leave no choice
-//! (RFC 5280 §4.1.1): the algorithm outside is the one inside, byte for byte, nothing stands
-//! behind the signature, and its bit string has no unused bits. What is verified is always the
+//! (RFC 5280 §4.1.1): the lengths of the whole and of the signature are said in the fewest bytes,
+//! the algorithm outside is the one inside, byte for byte, nothing stands behind the signature, and
+//! its bit string has no unused bits. So nobody makes a second encoding of what was signed. What is verified is always the
 //! bytes as they came, never a re-encoding.
 //!
 //! SHA-1 is read and, where a caller asks for it by name, verified; it is never taken in silence.
@@ -57,14 +58,17 @@ pub(crate) struct Signed {
 
 impl Signed {
     /// `inner` finds the algorithm within the fields of the signed bytes.
-    pub fn parse(der: &[u8], inner: fn(&[u8]) -> Option<Element<'_>>) -> Option<Signed> {
-        let mut rest = der::sequence(der)?;
+    pub fn parse(mut der: &[u8], inner: fn(&[u8]) -> Option<Element<'_>>) -> Option<Signed> {
+        let whole = der::take(&mut der).filter(|whole| whole.tag == SEQUENCE)?;
+        let mut rest = whole.contents;
         let tbs = der::take(&mut rest).filter(|tbs| tbs.tag == SEQUENCE)?;
         let algorithm = der::take(&mut rest).filter(|algorithm| algorithm.tag == SEQUENCE)?;
         let bits = der::take(&mut rest).filter(|bits| bits.tag == BIT_STRING)?;
         let (&unused_bits, signature) = bits.contents.split_first()?;
         let same = inner(tbs.contents)?.whole == algorithm.whole;
-        (same && rest.is_empty() && unused_bits == 0).then(|| Signed {
+        let one_way = [&whole, &bits].iter().all(|element| element.is_shortest());
+        let nothing_behind = der.is_empty() && rest.is_empty();
+        (same && one_way && nothing_behind && unused_bits == 0).then(|| Signed {
             tbs: tbs.whole.to_vec(),
             algorithm: scheme(algorithm.contents),
             signature: signature.to_vec(),

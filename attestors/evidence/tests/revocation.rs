@@ -176,10 +176,13 @@ fn a_list_that_is_not_a_full_one_of_its_signer_is_refused() {
     }
     let scope = |fields: &[u8]| with(vec![extension(28, true, &element(0x30, fields))]);
     assert_eq!(scope(&[]).unwrap().scope(), Scope::All);
-    assert_eq!(scope(&[0xa0, 0, 0x81, 1, 0xff]).unwrap().scope(), Scope::EndEntities);
+    let place = [0xa0, 5, 0xa0, 3, 0x86, 1, b'a', 0x81, 1, 0xff];
+    assert_eq!(scope(&place).unwrap().scope(), Scope::EndEntities);
+    assert_eq!(scope(&[0xa0, 4, 0xa1, 2, 0x30, 0]).unwrap().scope(), Scope::All);
     assert_eq!(scope(&[0x82, 1, 0xff]).unwrap().scope(), Scope::Authorities);
     assert_eq!(scope(&[0x82, 1, 0, 0x84, 1, 0]).unwrap().scope(), Scope::All);
-    // For others, for some reasons, for attribute certificates; both kinds; out of order; unknown.
+    // For others, for some reasons, for attribute certificates; both kinds; out of order; unknown;
+    // to be had nowhere, in no way, in two ways, twice.
     for partial in [
         &[0x84, 1, 0xff][..],
         &[0x83, 2, 0, 0x80],
@@ -187,9 +190,20 @@ fn a_list_that_is_not_a_full_one_of_its_signer_is_refused() {
         &[0x81, 1, 0xff, 0x82, 1, 0xff],
         &[0x82, 1, 0, 0x81, 1, 0xff],
         &[0x86, 1, 0],
+        &[0xa0, 0],
+        &[0xa0, 2, 0xa0, 0],
+        &[0xa0, 2, 0x86, 0],
+        &[0xa0, 3, 0xa0, 1, 0x86],
+        &[0xa0, 8, 0xa0, 2, 0x86, 0, 0xa1, 2, 0x30, 0],
+        &[0xa0, 4, 0xa0, 2, 0x86, 0, 0xa0, 4, 0xa0, 2, 0x86, 0],
     ] {
         assert_eq!(scope(partial).err(), Some(CrlError::Partial), "{partial:?}");
     }
+    let places = |count: usize| {
+        let names = element(0xa0, &element(0xa0, &[0x86, 0].repeat(count)));
+        scope(&names).map(|list| list.scope())
+    };
+    assert_eq!((places(32), places(33)), (Ok(Scope::All), Err(CrlError::Partial)));
     let foreign = List::with(|list| list.entries[1].1 = entry_extension(29, true));
     assert_eq!(foreign.parse().err(), Some(CrlError::Partial));
 }
@@ -276,6 +290,65 @@ fn no_bit_of_a_signed_list_and_no_length_can_be_changed() {
         assert_eq!(RevocationList::parse(&longer).err(), Some(CrlError::Trailing(behind.len())));
     }
     println!("revocation list: {} bits and {} lengths refused", der.len() * 8, der.len() + 3);
+}
+
+#[test]
+fn what_is_outside_of_the_signature_has_one_encoding() {
+    let key = SoftwareKey::generate().unwrap();
+    // Every length that can stand outside, each in one byte too many.
+    for count in [3, 40] {
+        let der = List::with(|list| list.entries = vec![(vec![5], vec![]); count]).signed_by(&key);
+        let (whole, tbs) = (head(&der), head(&der[head(&der)..]));
+        let tbs = &der[whole..whole + tbs + length(&der[whole..])];
+        let behind = &der[whole + tbs.len()..];
+        let (algorithm, bits) = behind.split_at(ECDSA_SHA256.len());
+        let longer = |element: &[u8]| {
+            let (size, contents) = (length(element), &element[head(element)..]);
+            let size = u32::try_from(size).unwrap().to_be_bytes();
+            [&[element[0], 0x84][..], &size, contents].concat()
+        };
+        let wrap = |bits: &[u8]| element(0x30, &[tbs, algorithm, bits].concat());
+        assert_eq!(wrap(bits), der);
+        assert!(RevocationList::parse(&der).is_ok());
+        for other in [longer(&der), wrap(&longer(bits))] {
+            assert_eq!(RevocationList::parse(&other).err(), Some(CrlError::Malformed));
+        }
+    }
+}
+
+/// How many bytes of tag and length an element has, and how many of contents.
+fn head(element: &[u8]) -> usize {
+    match element[1] {
+        0..=0x7f => 2,
+        long => 2 + usize::from(long & 0x7f),
+    }
+}
+
+fn length(element: &[u8]) -> usize {
+    match element[1] {
+        short @ 0..=0x7f => usize::from(short),
+        _ => element[2..head(element)].iter().fold(0, |sum, &byte| sum << 8 | usize::from(byte)),
+    }
+}
+
+#[test]
+fn what_is_no_list_is_told_apart_from_a_list_of_the_wrong_kind() {
+    let number = extension(20, false, &[2, 1, 1]);
+    let twice = List::with(|list| list.extensions = vec![number.clone(), number]);
+    let longer = [List::new().signed_by(&SoftwareKey::generate().unwrap()), vec![0]].concat();
+    for fault in [
+        RevocationList::parse(&[]).unwrap_err(),
+        RevocationList::parse(b"<html>").unwrap_err(),
+        RevocationList::parse(&longer).unwrap_err(),
+        RevocationList::parse(&vec![0; 2 * MAX_LIST]).unwrap_err(),
+        twice.parse().unwrap_err(),
+    ] {
+        assert_eq!(fault.reason().code(), "crl-malformed", "{fault}");
+    }
+    for extension in [extension(27, true, &[2, 1, 1]), extension(99, true, &[])] {
+        let fault = List::with(|list| list.extensions = vec![extension]).parse().unwrap_err();
+        assert_eq!(fault.reason().code(), "crl-invalid", "{fault}");
+    }
 }
 
 proptest! {

@@ -384,13 +384,17 @@ reasons! {
         cause "the vendor withdrew it"
         remedy "ask the vendor for a new certificate; do not trust the host meanwhile";
     CrlInvalid "crl-invalid"
-        means "The revocation list cannot be read, or was not signed by the root of this chain"
-        cause "the list of another product, or one that was altered"
-        remedy "fetch the list of this product from the vendor";
+        means "The revocation list is not signed by an issuer of this chain, or of a kind not read"
+        cause "the list of another issuer, one that was altered, or one of changes only"
+        remedy "fetch the full list of the issuer that stands in the certificate";
+    CrlMalformed "crl-malformed"
+        means "The revocation list is not one, or not in its one encoding"
+        cause "a page of a proxy instead of the list, a download that broke off, or a crafted list"
+        remedy "fetch the list again and look at what came";
     CrlStale "crl-stale"
         means "The revocation list is not in force at the time of judging"
         cause "a list that was not renewed, or one that is newer than the evidence is judged at"
-        remedy "fetch the list again; a newer one may revoke what this one does not";
+        remedy "fetch the list of the issuer again; a newer one may revoke what this one does not";
     IssuerNotCa "issuer-not-ca"
         means "A certificate was issued by one that may not issue any"
         cause "an end certificate used as an issuer"
