@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::extensions::GeneralSubtree;
+use x509_parser::extensions::NameConstraints as ParsedConstraints;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::AttributeTypeAndValue;
@@ -339,10 +340,9 @@ fn extensions(certificate: &X509Certificate<'_>) -> Result<Extensions, Certifica
             ParsedExtension::SubjectAlternativeName(names) => {
                 out.subject_alt_names = names.general_names.iter().map(alt_name).collect();
             }
-            ParsedExtension::NameConstraints(parsed) if are_whole_subtrees(extension.value) => {
-                let names = |trees: &Option<Vec<GeneralSubtree<'_>>>| {
-                    trees.iter().flatten().map(|tree| alt_name(&tree.base)).collect()
-                };
+            ParsedExtension::NameConstraints(parsed) if is_understood(parsed, extension.value) => {
+                let names =
+                    |trees| subtrees(trees).iter().map(|tree| alt_name(&tree.base)).collect();
                 out.name_constraints = Some(NameConstraints {
                     permitted: names(&parsed.permitted_subtrees),
                     excluded: names(&parsed.excluded_subtrees),
@@ -366,26 +366,49 @@ fn extensions(certificate: &X509Certificate<'_>) -> Result<Extensions, Certifica
     Ok(out)
 }
 
-/// NameConstraints ::= SEQUENCE { [0] subtrees, [1] subtrees }, each with nothing but its base: the
-/// parser stops where it no longer understands, and a constraint behind that would be lost.
-fn are_whole_subtrees(value: &[u8]) -> bool {
-    let whole = || {
-        let mut fields = der::sequence(value)?;
-        for tag in [0xa0, 0xa1] {
-            if fields.first() == Some(&tag) {
-                let mut trees = der::take(&mut fields)?.contents;
-                while !trees.is_empty() {
-                    let mut base = der::take(&mut trees)?.contents;
-                    der::take(&mut base)?;
-                    if !base.is_empty() {
-                        return None;
-                    }
-                }
-            }
+fn subtrees<'a, 'b>(parsed: &'a Option<Vec<GeneralSubtree<'b>>>) -> &'a [GeneralSubtree<'b>] {
+    parsed.as_deref().unwrap_or_default()
+}
+
+/// The parser stops where it no longer understands and tells nobody, and a constraint behind that
+/// would be lost: it must have found every subtree that is there.
+fn is_understood(parsed: &ParsedConstraints<'_>, value: &[u8]) -> bool {
+    let found =
+        [&parsed.permitted_subtrees, &parsed.excluded_subtrees].map(|trees| subtrees(trees).len());
+    count_subtrees(value) == Some(found)
+}
+
+/// NameConstraints ::= SEQUENCE { [0] subtrees, [1] subtrees }, each list that is there with at
+/// least one, each subtree a SEQUENCE of nothing but its base (RFC 5280 §4.2.1.10).
+fn count_subtrees(value: &[u8]) -> Option<[usize; 2]> {
+    let mut fields = der::sequence(value)?;
+    let permitted = count_list(&mut fields, 0xa0)?;
+    let excluded = count_list(&mut fields, 0xa1)?;
+    fields.is_empty().then_some([permitted, excluded])
+}
+
+/// 0 if the list is not there.
+fn count_list(fields: &mut &[u8], tag: u8) -> Option<usize> {
+    if fields.first() != Some(&tag) {
+        return Some(0);
+    }
+    let mut trees = der::take(fields)?.contents;
+    let mut count = 0;
+    while !trees.is_empty() {
+        let tree = der::take(&mut trees).filter(|tree| tree.tag == SEQUENCE)?;
+        let mut rest = tree.contents;
+        let base = der::take(&mut rest)?;
+        if !rest.is_empty() || !is_general_name(base.tag) {
+            return None;
         }
-        fields.is_empty().then_some(())
-    };
-    whole().is_some()
+        count += 1;
+    }
+    (count > 0).then_some(count)
+}
+
+/// GeneralName has the tags [0] to [8].
+fn is_general_name(tag: u8) -> bool {
+    tag & CLASS == CONTEXT && tag & NUMBER <= 8
 }
 
 /// ExtKeyUsageSyntax ::= SEQUENCE OF OBJECT IDENTIFIER; the parser's own view keeps only those
@@ -468,6 +491,9 @@ const EXPLICIT_EXTENSIONS: u8 = 0xa3;
 /// [0] EXPLICIT Version
 const EXPLICIT_VERSION: u8 = EXPLICIT_0;
 const EXPLICIT_0: u8 = 0xa0;
+const CLASS: u8 = 0xc0;
+const CONTEXT: u8 = 0x80;
+const NUMBER: u8 = 0x1f;
 /// id-on-hardwareModuleName
 const HARDWARE_MODULE_NAME: &str = "1.3.6.1.5.5.7.8.4";
 const PEM_BEGIN: &[u8] = b"-----BEGIN ";

@@ -48,14 +48,16 @@ pub enum Expired {
     Warn,
 }
 
-/// Revocation lists at hand. Each that names an issuer of the path must be signed by it and be
-/// current.
+/// Revocation lists at hand. One is an issuer's if it has its name, its key signed it, and the
+/// issuer's key usage allows that; such a list must be current. For whom there is none that speaks
+/// of it, [`Path::not_checked`] says so.
 #[derive(Clone, Copy, Debug)]
 pub enum Lists<'a> {
     None,
-    /// Given for this one path: a list of any other issuer is a fault.
+    /// Given for this one path: a list of no issuer of the path is a fault.
     Given(&'a [RevocationList]),
-    /// A stock for many paths: lists that concern none of this one's issuers are passed over.
+    /// A stock for many paths: a list of no issuer of this path is passed over, also one that has
+    /// an issuer's name but not its signature.
     Stock(&'a [RevocationList]),
 }
 

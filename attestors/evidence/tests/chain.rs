@@ -370,6 +370,109 @@ fn an_issuer_that_may_not_sign_lists_signs_none() {
     assert_eq!(verify(&unable), Err(vec![ChainError::RevocationList { list: 0 }]));
 }
 
+/// An issuer is a name and a key. Whoever brings the path brings a second certificate of the root
+/// along, so that the leaf is issued by that and the list by the root.
+#[test]
+fn a_second_certificate_of_the_issuer_does_not_hide_what_it_revoked() {
+    let root = root("root");
+    let again = |change: fn(&mut CertificateParams)| {
+        let mut params = parameters("root");
+        params.serial_number = Some(SerialNumber::from(vec![9]));
+        change(&mut params);
+        let der = params.self_signed(root.issuer.key()).unwrap();
+        Certificate::parse(der.der()).unwrap()
+    };
+    let second = [
+        again(|_| ()),
+        again(|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]),
+        again(|params| {
+            let name = DnValue::PrintableString("root".try_into().unwrap());
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, name);
+        }),
+    ];
+    let leaf = root.leaf();
+    let roots = [root.certificate.clone()];
+    for second in second {
+        assert_ne!(second, root.certificate);
+        let verify = |lists: Lists<'_>| {
+            let above = std::slice::from_ref(&second);
+            chain::verify_by(&with_lists(lists), &leaf, above, &roots)
+        };
+        let (with, without) = ([root.current_list(&[7])], [root.current_list(&[8])]);
+        for lists in [Lists::Given(&with), Lists::Stock(&with)] {
+            let faults = verify(lists).unwrap_err();
+            assert!(matches!(faults[..], [ChainError::Revoked { depth: 0, .. }]), "{faults:?}");
+        }
+        for lists in [Lists::Given(&without), Lists::Stock(&without)] {
+            assert!(verify(lists).unwrap().not_checked().is_empty());
+        }
+    }
+    // The same name with another key is somebody else, and its list says nothing here.
+    let namesake = [self::root("root").current_list(&[7])];
+    let rules = with_lists(Lists::Stock(&namesake));
+    let path = chain::verify_by(&rules, &leaf, &[], &roots).unwrap();
+    assert_eq!(path.not_checked(), ["revocation of certificate 0: no CRL of its issuer"]);
+}
+
+#[test]
+fn one_of_several_lists_speaks_only_of_certificates_that_point_to_it() {
+    let root = root("root");
+    let list = |serials: &[u8]| {
+        let day = |month| rcgen::date_time_ymd(2026, month, 1);
+        let revoked = |&serial: &u8| RevokedCertParams {
+            serial_number: SerialNumber::from(vec![serial]),
+            revocation_time: day(11),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let part = rcgen::CrlDistributionPoint {
+            uris: vec!["http://a.example/1".into(), "http://b.example/1".into()],
+        };
+        let params = CertificateRevocationListParams {
+            this_update: day(11),
+            next_update: day(12),
+            crl_number: SerialNumber::from(vec![1]),
+            issuing_distribution_point: Some(rcgen::CrlIssuingDistributionPoint {
+                distribution_point: part,
+                scope: None,
+            }),
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        [RevocationList::parse(params.signed_by(&root.issuer).unwrap().der()).unwrap()]
+    };
+    let pointing_to = |uris: &[&str]| {
+        root.leaf_with(|leaf| {
+            let point = |uri: &&str| rcgen::CrlDistributionPoint { uris: vec![(*uri).into()] };
+            leaf.crl_distribution_points = uris.iter().map(point).collect();
+        })
+    };
+    let roots = [root.certificate.clone()];
+    let verify = |leaf: &Certificate, lists: Lists<'_>| {
+        chain::verify_by(&with_lists(lists), leaf, &[], &roots)
+    };
+    let gap = ["revocation of certificate 0: no CRL of its issuer"];
+    let (with, without) = (list(&[7]), list(&[8]));
+    for (uris, spoken_of) in [
+        (&["http://b.example/1"][..], true),
+        (&["http://a.example/2", "http://a.example/1"], true),
+        (&["http://a.example/2"], false),
+        (&["http://a.example/11"], false),
+        (&[], false),
+    ] {
+        let leaf = pointing_to(uris);
+        assert_eq!(without[0].speaks_of(&leaf), spoken_of, "{uris:?}");
+        for lists in [Lists::Given(&without), Lists::Stock(&without)] {
+            let told: &[&str] = if spoken_of { &[] } else { &gap };
+            assert_eq!(verify(&leaf, lists).unwrap().not_checked(), told, "{uris:?}");
+        }
+        // What its issuer revoked is revoked, wherever that is said.
+        let faults = verify(&leaf, Lists::Given(&with)).unwrap_err();
+        assert!(matches!(faults[..], [ChainError::Revoked { depth: 0, .. }]), "{faults:?}");
+    }
+}
+
 #[test]
 fn names_are_compared_whatever_string_and_case_they_came_in() {
     let tree = |text: &str| {
@@ -431,4 +534,119 @@ fn a_constraint_on_a_form_that_is_not_evaluated_concerns_only_names_of_that_form
     assert_eq!(verify(vec![uri], false), Ok(()));
     assert_eq!(verify(vec![dns], false), refused);
     assert_eq!(verify(vec![], true), refused);
+}
+
+/// An element of DER, short enough for every case here.
+fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(contents.len()).unwrap();
+    assert!(length < 0x80);
+    [&[tag, length], contents].concat()
+}
+
+fn directory(common_name: &str) -> Vec<u8> {
+    let kind = element(6, &[0x55, 4, 3]);
+    let attribute = element(0x30, &[kind, element(0x0c, common_name.as_bytes())].concat());
+    element(0xa4, &element(0x30, &element(0x31, &attribute)))
+}
+
+fn extension(last: u64, value: Vec<u8>) -> rcgen::CustomExtension {
+    rcgen::CustomExtension::from_oid_content(&[2, 5, 29, last], value)
+}
+
+#[test]
+fn a_constraint_that_is_half_understood_is_not_understood() {
+    let root = root("root");
+    let roots = [root.certificate.clone()];
+    let verify = |lists: &[Vec<u8>]| {
+        let mut params = parameters("middle");
+        params.custom_extensions = vec![extension(30, element(0x30, &lists.concat()))];
+        let middle = root.certify(params);
+        let leaf = middle.leaf_with(|leaf| {
+            leaf.distinguished_name = rcgen::DistinguishedName::new();
+            leaf.distinguished_name.push(DnType::CommonName, "evil");
+        });
+        chain::verify(&leaf, &[middle.certificate], &roots, now()).map(|_| ())
+    };
+    let tree = |base: &[u8]| element(0x30, base);
+    let permitted = |trees: &[u8]| element(0xa0, trees);
+    let excluded = element(0xa1, &tree(&directory("evil")));
+    assert_eq!(verify(&[permitted(&tree(&directory("evil")))]), Ok(()));
+    let broken = Err(ChainError::NameConstraint { depth: 1 });
+    assert_eq!(verify(std::slice::from_ref(&excluded)), broken);
+    assert_eq!(verify(&[permitted(&tree(&directory("evil"))), excluded.clone()]), broken);
+    let unknown = Err(ChainError::CriticalExtension { depth: 1, oid: "2.5.29.30".into() });
+    let name = directory("evil");
+    for (what, first) in [
+        ("a base of a universal tag", permitted(&tree(&element(0x0c, b"evil")))),
+        ("a base of a private tag", permitted(&tree(&element(0xc2, b"evil")))),
+        ("a base of no form of name", permitted(&tree(&element(0x89, b"evil")))),
+        ("a subtree that is a SET", permitted(&element(0x31, &name))),
+        ("a list of none", permitted(&[])),
+        ("a subtree of nothing", permitted(&tree(&[]))),
+        ("a base and more", permitted(&tree(&[name.clone(), vec![0x80, 1, 0]].concat()))),
+        ("one whole and one not", permitted(&[tree(&name), element(0x31, &name)].concat())),
+        ("a list of no number", element(0xa2, &tree(&name))),
+    ] {
+        assert_eq!(verify(&[first.clone(), excluded.clone()]), unknown, "{what}");
+        assert_eq!(verify(&[first]), unknown, "{what}, alone");
+    }
+    assert_eq!(verify(&[excluded, permitted(&tree(&name))]), unknown, "the wrong order");
+}
+
+#[test]
+fn a_name_that_cannot_be_read_is_refused_below_any_constraint() {
+    let root = root("root");
+    let roots = [root.certificate.clone()];
+    let mut params = parameters("middle");
+    params.name_constraints = Some(rcgen::NameConstraints {
+        permitted_subtrees: vec![],
+        excluded_subtrees: vec![rcgen::GeneralSubtree::DnsName("example.org".into())],
+    });
+    let (free, bound) = (root.below("middle"), root.certify(params));
+    let verify = |middle: &Authority, name: &[u8]| {
+        let leaf = middle.leaf_with(|leaf| {
+            leaf.custom_extensions = vec![extension(17, element(0x30, name))];
+        });
+        let above = std::slice::from_ref(&middle.certificate);
+        chain::verify(&leaf, above, &roots, now()).map(|_| ())
+    };
+    let refused = Err(ChainError::NameConstraint { depth: 1 });
+    assert_eq!(verify(&bound, &directory("host")), Ok(()));
+    assert_eq!(verify(&bound, &element(0x82, b"host.example.org")), refused);
+    for unreadable in [
+        element(0x82, b"host.example.org\xff"),
+        element(0xa4, &[0x30]),
+        element(0xa3, &[]),
+        element(0xa5, &[]),
+        element(0x89, &[1]),
+    ] {
+        assert_eq!(verify(&free, &unreadable), Ok(()), "{unreadable:x?}");
+        assert_eq!(verify(&bound, &unreadable), refused, "{unreadable:x?}");
+    }
+}
+
+/// The same elements with one byte more of length than need be, at `place`.
+fn longer(der: &[u8], place: usize) -> Vec<u8> {
+    let digits = usize::from(der[place + 1] & 0x7f);
+    let (head, rest) = der.split_at(place + 1);
+    match rest[0] {
+        short @ 0..=0x7f => [head, &[0x81, short], &rest[1..]].concat(),
+        long => [head, &[long + 1, 0], &rest[1..=digits], &rest[1 + digits..]].concat(),
+    }
+}
+
+#[test]
+fn what_is_signed_has_one_encoding_outside_of_the_signature() {
+    let root = root("root");
+    let leaf = root.leaf();
+    let der = leaf.der();
+    assert_eq!(Certificate::parse(der).unwrap(), leaf);
+    assert!(Certificate::parse(&longer(der, 0)).is_err(), "the whole");
+    // The bit string of an ECDSA signature: its tag and one byte of length stand before it.
+    let place = der.len() - leaf.signature().len() - 3;
+    assert_eq!(der[place], 3);
+    let mut long = longer(der, place);
+    let length = u16::from_be_bytes([long[2], long[3]]) + 1;
+    long[2..4].copy_from_slice(&length.to_be_bytes());
+    assert!(Certificate::parse(&long).is_err(), "the signature");
 }

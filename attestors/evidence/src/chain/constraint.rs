@@ -4,7 +4,7 @@
 //! folded, whatever string type they came in. Where two cannot be compared, a permitted subtree
 //! does not permit and an excluded one excludes. Constraints on other forms of name are not
 //! evaluated: a certificate that has a name of such a form is refused, one without is not
-//! concerned.
+//! concerned. A name that could not be read may be of any form, so that any constraint refuses it.
 
 use crate::certificate::AltName;
 use crate::certificate::Certificate;
@@ -13,6 +13,9 @@ use crate::certificate::NameConstraints;
 
 pub(super) fn allows(constraints: &NameConstraints, certificate: &Certificate) -> bool {
     let alternatives = &certificate.extensions().subject_alt_names;
+    if alternatives.iter().any(|name| name.form() == UNKNOWN_FORM) {
+        return false;
+    }
     let mut directories = alternatives.iter().filter_map(directory).collect::<Vec<_>>();
     // An empty subject names nobody.
     if !certificate.subject_name().is_empty() {

@@ -10,7 +10,6 @@ use super::same_name;
 use crate::certificate::Certificate;
 use crate::certificate::Strength;
 use crate::crl::RevocationList;
-use crate::crl::Scope;
 
 #[derive(Default)]
 pub(super) struct Judged {
@@ -115,7 +114,7 @@ fn revocation(rules: &Rules<'_>, steps: &[Step<'_>], root: &Certificate, judged:
     }
     let issuers = || steps.iter().skip(1).map(|step| step.certificate).chain([root]);
     // Which lists are of an issuer of this path.
-    let mut used: Vec<(usize, &RevocationList, &Certificate)> = Vec::new();
+    let mut used: Vec<(&RevocationList, &Certificate)> = Vec::new();
     for (index, list) in lists.iter().enumerate() {
         let signer = issuers().enumerate().find_map(|(place, issuer)| {
             let is_root = place + 1 == steps.len();
@@ -124,7 +123,7 @@ fn revocation(rules: &Rules<'_>, steps: &[Step<'_>], root: &Certificate, judged:
         });
         match (signer, rules.lists) {
             (Some((issuer, strength)), _) => {
-                used.push((index, list, issuer));
+                used.push((list, issuer));
                 if strength == Strength::Sha1 {
                     judged.warnings.push(ChainError::RevocationListWeak { list: index });
                 }
@@ -143,26 +142,26 @@ fn revocation(rules: &Rules<'_>, steps: &[Step<'_>], root: &Certificate, judged:
     }
     for (depth, (step, issuer)) in steps.iter().zip(issuers()).enumerate() {
         let certificate = step.certificate;
-        let is_ca = certificate.extensions().is_ca;
-        let speaks = |list: &RevocationList| match list.scope() {
-            Scope::All => true,
-            Scope::EndEntities => !is_ca,
-            Scope::Authorities => is_ca,
-        };
-        let mut of_issuer =
-            used.iter().filter(|(_, list, by)| *by == issuer && speaks(list)).peekable();
-        if of_issuer.peek().is_none() {
+        let of_issuer =
+            || used.iter().filter(|(_, by)| is_same_issuer(by, issuer)).map(|(list, _)| list);
+        if !of_issuer().any(|list| list.speaks_of(certificate)) {
             judged
                 .not_checked
                 .push(format!("revocation of certificate {depth}: no CRL of its issuer"));
         }
-        if let Some((_, list, _)) =
-            of_issuer.find(|(_, list, _)| list.is_revoked(certificate.serial()))
-        {
+        // A serial number is one certificate of its issuer, whichever part the list speaks of.
+        if let Some(list) = of_issuer().find(|list| list.is_revoked(certificate.serial())) {
             let this_update = list.this_update();
             judged.faults.push(ChainError::Revoked { depth, this_update });
         }
     }
+}
+
+/// An issuer is a name and a key: whoever brings the path chooses by which of its certificates a
+/// list is found to be its, and another one must not make the list a stranger's.
+fn is_same_issuer(one: &Certificate, other: &Certificate) -> bool {
+    let same_key = one.public_key().is_ok() && one.public_key() == other.public_key();
+    same_key && same_name(one.subject(), other.subject())
 }
 
 /// Whether this issuer made the list and may make one. A root is a name and a key.
