@@ -329,6 +329,10 @@ fn extensions(certificate: &X509Certificate<'_>) -> Result<Extensions, Certifica
             return Err(CertificateError::DuplicateExtension(dotted(oid)));
         }
         match extension.parsed_extension() {
+            // The parser does not look at what stands behind the value, where more of it may be.
+            _ if DECISIVE.contains(&oid) && !is_one_element(extension.value) => {
+                out.unknown_critical.push(dotted(oid));
+            }
             ParsedExtension::BasicConstraints(basic) => {
                 out.is_ca = basic.ca;
                 out.path_len = basic.path_len_constraint;
@@ -364,6 +368,10 @@ fn extensions(certificate: &X509Certificate<'_>) -> Result<Extensions, Certifica
         seen.push(oid);
     }
     Ok(out)
+}
+
+fn is_one_element(mut value: &[u8]) -> bool {
+    der::take(&mut value).is_some() && value.is_empty()
 }
 
 fn subtrees<'a, 'b>(parsed: &'a Option<Vec<GeneralSubtree<'b>>>) -> &'a [GeneralSubtree<'b>] {

@@ -594,6 +594,31 @@ fn a_constraint_that_is_half_understood_is_not_understood() {
 }
 
 #[test]
+fn what_stands_behind_the_value_of_an_extension_that_decides_is_not_passed_over() {
+    let root = root("root");
+    let roots = [root.certificate.clone()];
+    let names = element(0x30, &directory("host"));
+    let more = element(0x30, &element(0x82, b"host.example.org"));
+    let client = element(0x30, &element(6, &[0x2b, 6, 1, 5, 5, 7, 3, 2]));
+    for (last, whole, behind) in [
+        (17, names, more.as_slice()),
+        (37, client, &more),
+        (19, element(0x30, &[]), &[0]),
+        (15, element(3, &[5, 0x20]), &[0]),
+    ] {
+        let verify = |value: Vec<u8>| {
+            let leaf = root.leaf_with(|leaf| {
+                leaf.custom_extensions = vec![extension(last, value)];
+            });
+            chain::verify(&leaf, &[], &roots, now()).map(|_| ())
+        };
+        let unknown = ChainError::CriticalExtension { depth: 0, oid: format!("2.5.29.{last}") };
+        assert_eq!(verify(whole.clone()), Ok(()), "{last}");
+        assert_eq!(verify([&whole, behind].concat()), Err(unknown), "{last}");
+    }
+}
+
+#[test]
 fn a_name_that_cannot_be_read_is_refused_below_any_constraint() {
     let root = root("root");
     let roots = [root.certificate.clone()];
