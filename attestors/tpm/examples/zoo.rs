@@ -50,6 +50,8 @@ struct Certificate {
     spki: Vec<u8>,
     extensions: Vec<Extension>,
     unused_bits: u8,
+    /// The length of the signature in a byte more than need be.
+    long_signature: bool,
 }
 
 #[derive(Clone)]
@@ -118,7 +120,8 @@ impl Certificate {
         ]);
         let signature = self.scheme.sign(key, &tbs);
         let outer = self.outer.clone().unwrap_or_else(|| self.scheme.identifier());
-        sequence(&[&tbs, &outer, &bits(self.unused_bits, &signature)])
+        let bits = bits(self.unused_bits, &signature);
+        sequence(&[&tbs, &outer, &if self.long_signature { der::longer(&bits) } else { bits }])
     }
 
     fn extension(&mut self, oid: &'static [u64]) -> &mut Extension {
@@ -234,6 +237,7 @@ fn ca(subject: &str, issuer: &str, key: &RsaKey) -> Certificate {
             Extension { oid: KEY_USAGE, critical: Some(true), value: bits(1, &[0x06]) },
         ],
         unused_bits: 0,
+        long_signature: false,
     }
 }
 
@@ -405,6 +409,13 @@ fn shapes(keys: &Keys) -> Vec<Case> {
         changed("signature-unused-bits", MALFORMED, "unused bits in the signature", &|c| {
             c.unused_bits = 1;
         }),
+        Case::new("length-long", MALFORMED, "its length in a byte too many", der::longer(&plain)),
+        {
+            let mut longer = endorsement(&keys.endorsement);
+            longer.long_signature = true;
+            let file = longer.signed_by(&keys.issuer);
+            Case::new("length-long-signature", MALFORMED, "that of the signature", file)
+        },
         changed("algorithm-outside", MALFORMED, "two algorithms named", &|c| {
             c.outer = Some(Scheme::Pkcs1(Hash::Sha384).identifier());
         }),
@@ -449,6 +460,10 @@ fn extensions(keys: &Keys) -> Vec<Case> {
         }),
         changed("alternative-name-not-critical", GENUINE, "beside an empty subject", &|c| {
             c.extension(ALTERNATIVE_NAME).critical = None;
+        }),
+        changed("alternative-name-behind", CRITICAL, "more names behind the names", &|c| {
+            let names = c.extension(ALTERNATIVE_NAME);
+            names.value.extend(sequence(&[&dns("tpm.example.org")]));
         }),
         changed("critical-policies", GENUINE, "critical certificatePolicies", &|c| {
             c.add(&[2, 5, 29, 32], true, sequence(&[&sequence(&[&oid(&[2, 5, 29, 32, 0])])]));
@@ -560,6 +575,23 @@ fn issuers(keys: &Keys) -> Vec<Case> {
         &[],
     );
     free_of_form.file = plain.signed_by(&keys.issuer);
+    let mut unreadable_name = constrained(
+        "constraint-unreadable-name",
+        NAME,
+        "a name that may be of any form",
+        &[],
+        &[dns("example.org")],
+    );
+    let mut named_in_no_text = plain.clone();
+    named_in_no_text.extension(ALTERNATIVE_NAME).value =
+        sequence(&[&directory(&device("id:5A4F4F00")), &tlv(0x82, &[b"tpm.example.org\xff"])]);
+    unreadable_name.file = named_in_no_text.signed_by(&keys.issuer);
+    // What excludes the maker, behind a list of permitted subtrees that cannot be understood.
+    let half = |name, why, trees: &[u8]| {
+        let excluded = constraints(&[], &[maker("id:5A4F4F00")]);
+        let value = sequence(&[&tlv(0xa0, &[trees]), &excluded[2..]]);
+        below(name, CRITICAL, why, &|c| c.add(NAME_CONSTRAINTS, true, value.clone()))
+    };
 
     let mut small_root = ca("Zoo root", "Zoo root", &keys.small);
     small_root.to = utc_time("210101000000Z");
@@ -658,6 +690,10 @@ fn issuers(keys: &Keys) -> Vec<Case> {
             let behind = constraints(&[maker("id:49465800")], &[]);
             c.add(NAME_CONSTRAINTS, false, sequence(&[&whole[2..], &behind[2..]]));
         }),
+        half("constraint-behind-none", "a list of no subtree", &[]),
+        half("constraint-behind-set", "a subtree that is a set", &set(&[&maker("id:5A4F4F00")])),
+        half("constraint-behind-text", "a base that is no name", &sequence(&[&utf8("Zoo")])),
+        unreadable_name,
         weak_root,
         roca_issuer,
         small_issuer,
@@ -713,6 +749,17 @@ fn dates_and_lists(keys: &Keys) -> Vec<Case> {
     let mut old = ca("Zoo issuer", "Zoo root", &keys.issuer);
     old.to = utc_time("251231235959Z");
     old_issuer.issuers = Some(vec![old.signed_by(&keys.root)]);
+    // Issued by the root itself, which was certified anew: an issuer is a name and a key.
+    let below_root = |name, expected, why, serials: &[u8]| {
+        let mut leaf = endorsement(&keys.endorsement);
+        (leaf.serial, leaf.issuer) = (vec![7], self::name("Zoo root"));
+        let mut second = ca("Zoo root", "Zoo root", root);
+        second.serial = vec![2];
+        let mut case =
+            Case::new(name, expected, why, leaf.signed_by(root)).below(&[second.signed_by(root)]);
+        case.list = Some(revocation_list(serials, now, "Zoo root", root));
+        case
+    };
     vec![
         dated("last-second", GENUINE, "both ends are inside", "250101000000Z", "260601000000Z"),
         dated("first-second", GENUINE, "both ends are inside", "260601000000Z", "270101000000Z"),
@@ -724,6 +771,8 @@ fn dates_and_lists(keys: &Keys) -> Vec<Case> {
         old_issuer,
         listed("on-no-list", GENUINE, "another one is revoked", &[6], now, "Zoo issuer", issuer),
         listed("revoked", REVOKED, "its serial is listed", &[6, 7], now, "Zoo issuer", issuer),
+        below_root("on-no-list-of-root", GENUINE, "the root's list names another", &[6]),
+        below_root("revoked-by-root", REVOKED, "also below the root's second certificate", &[7]),
         listed(
             "list-stale",
             STALE,

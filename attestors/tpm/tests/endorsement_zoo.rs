@@ -69,6 +69,7 @@ const ROWS: [(&str, &[&str]); 11] = [
             "key-unused-bits",
             "signature-unused-bits",
             "algorithm-outside",
+            "length-long",
             "extension-twice",
         ],
     ),

@@ -12,6 +12,15 @@ pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     [head, contents].concat()
 }
 
+/// The same element with its length in a byte more than need be.
+pub fn longer(element: &[u8]) -> Vec<u8> {
+    let (tag, first, rest) = (element[0], element[1], &element[2..]);
+    match first {
+        0..=0x7f => [&[tag, 0x81, first], rest].concat(),
+        long => [&[tag, long + 1, 0], rest].concat(),
+    }
+}
+
 pub fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     tlv(0x30, parts)
 }
