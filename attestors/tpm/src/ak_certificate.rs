@@ -6,6 +6,7 @@
 
 use assay_evidence::Certificate;
 use assay_evidence::PublicKey;
+use assay_evidence::Reason;
 use assay_evidence::Time;
 use assay_evidence::chain;
 use assay_evidence::chain::ChainError;
@@ -23,7 +24,7 @@ pub struct AkCertificate {
     key: PublicKey,
     device: Device,
     root_sha256: [u8; 32],
-    weak_signature: bool,
+    warnings: Vec<ChainError>,
     not_checked: Vec<String>,
 }
 
@@ -39,13 +40,16 @@ pub fn verify(
     roots: &[Certificate],
     now: Time,
 ) -> Result<AkCertificate, Error> {
-    verify_by(&Rules::at(now), certificate, intermediates, roots).map_err(|faults| {
-        faults.into_iter().next().unwrap_or(Error::AkChain(ChainError::Untrusted))
-    })
+    verify_by(&Rules::at(now), certificate, intermediates, roots).map_err(first)
+}
+
+/// Of faults in the decisive order, the one that decides.
+pub(crate) fn first(faults: Vec<Error>) -> Error {
+    faults.into_iter().next().unwrap_or(Error::AkChain(ChainError::Untrusted))
 }
 
 /// The same by other rules, such as revocation lists, with all faults: the most decisive first, at
-/// least one.
+/// least one. Keys come before the profile, the profile before the rest of the chain.
 pub fn verify_by(
     rules: &Rules<'_>,
     certificate: &Certificate,
@@ -55,14 +59,33 @@ pub fn verify_by(
     let key = certificate.public_key().map_err(|_| vec![Error::AkCertificateKey])?;
     let profile = accept_profile(certificate);
     let path = chain::verify_by(rules, certificate, intermediates, roots);
+    let path = decide(profile, path)?;
+    AkCertificate::new(certificate, key, roots, &path).map_err(|error| vec![error])
+}
+
+/// The path of a certificate that is of its kind, or all faults in the decisive order.
+pub(crate) fn decide(
+    profile: Result<(), Error>,
+    path: Result<Path, Vec<ChainError>>,
+) -> Result<Path, Vec<Error>> {
     match (profile, path) {
-        (Ok(()), Ok(path)) => {
-            AkCertificate::new(certificate, key, roots, &path).map_err(|e| vec![e])
-        }
+        (Ok(()), Ok(path)) => Ok(path),
         (profile, path) => {
             let chain = path.err().into_iter().flatten().map(Error::AkChain);
-            Err(profile.err().into_iter().chain(chain).collect())
+            let mut faults: Vec<_> = profile.err().into_iter().chain(chain).collect();
+            // Stable: within a stage what was found first is told first.
+            faults.sort_by_key(stage);
+            Err(faults)
         }
+    }
+}
+
+/// The same stages as of an endorsement certificate.
+fn stage(fault: &Error) -> u8 {
+    match fault {
+        Error::AkChain(ChainError::Key { .. } | ChainError::KeyWeak { .. }) => 0,
+        Error::AkProfile(_) => 1,
+        _ => 2,
     }
 }
 
@@ -80,7 +103,7 @@ impl AkCertificate {
             key: key.clone(),
             device: endorsement::device(certificate),
             root_sha256: root.sha256(),
-            weak_signature: path.weak_signature(),
+            warnings: path.warnings().to_vec(),
             not_checked: path.not_checked().to_vec(),
         })
     }
@@ -102,9 +125,20 @@ impl AkCertificate {
         &self.root_sha256
     }
 
-    /// A CA of the chain signed over SHA-1: a warning.
-    pub fn weak_signature(&self) -> bool {
-        self.weak_signature
+    /// What was accepted but must be said: certificates and lists that are signed over SHA-1, and
+    /// dates if the rules say so.
+    pub fn warnings(&self) -> Vec<assay_evidence::Finding> {
+        let finding = |warning: &ChainError| {
+            let finding = Error::AkChain(warning.clone()).finding();
+            match warning {
+                // Refused, it would be certified by nobody; borne, it is certified.
+                ChainError::Expired { .. } => {
+                    assay_evidence::Finding { code: Reason::CertExpired, ..finding }
+                }
+                _ => finding,
+            }
+        };
+        self.warnings.iter().map(finding).collect()
     }
 
     /// What could not be asked of the chain, each with its reason, such as revocation.

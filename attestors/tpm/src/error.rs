@@ -285,9 +285,36 @@ impl Error {
             Error::EkTemplate | Error::EkProfile(_) | Error::EkKeyCertMismatch => {
                 "TCG EK Credential Profile 2.5"
             }
-            Error::AkChain(_) | Error::EkChain(_) | Error::EkCertificate(_) => "RFC 5280 §6",
+            Error::AkChain(fault) | Error::EkChain(fault) => chain_clause(fault),
+            Error::EkCertificate(_) => "RFC 5280 §4.1",
             _ => "TPM 2.0 Library, Part 2",
         }
+    }
+}
+
+fn chain_clause(fault: &ChainError) -> &'static str {
+    match fault {
+        ChainError::Expired { .. } => "RFC 5280 §4.1.2.5",
+        ChainError::IssuerNotCa { .. } | ChainError::PathLength { .. } => "RFC 5280 §4.2.1.9",
+        ChainError::CriticalExtension { .. } => "RFC 5280 §4.2",
+        ChainError::NameConstraint { .. } => "RFC 5280 §4.2.1.10",
+        ChainError::Revoked { .. }
+        | ChainError::RevocationList { .. }
+        | ChainError::RevocationListStale { .. } => "RFC 5280 §6.3",
+        ChainError::SignatureWeak { .. } | ChainError::RevocationListWeak { .. } => {
+            "NIST SP 800-131A"
+        }
+        ChainError::KeyWeak { fault, .. } => key_clause(fault),
+        _ => "RFC 5280 §6.1",
+    }
+}
+
+fn key_clause(fault: &KeyFault) -> &'static str {
+    match fault {
+        KeyFault::Roca => "CVE-2017-15361",
+        KeyFault::Modulus(_) => "NIST SP 800-131A",
+        KeyFault::OffCurve => "NIST SP 800-56A, §5.6.2.3",
+        _ => "NIST FIPS 186-5, A.1.1",
     }
 }
 

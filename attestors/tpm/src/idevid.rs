@@ -17,6 +17,7 @@ use assay_evidence::chain;
 
 use crate::ak::AttestationKey;
 use crate::ak::ProvedKey;
+use crate::ak_certificate;
 use crate::ak_certificate::AkCertificate;
 use crate::ak_certificate::DIGITAL_SIGNATURE;
 use crate::certified;
@@ -72,8 +73,10 @@ pub fn verify(
     }
 
     // 3. Signatures up to a root.
-    accept_profile(certificate)?;
-    let path = chain::verify(certificate, intermediates, roots, now).map_err(Error::AkChain)?;
+    let profile = accept_profile(certificate);
+    let rules = chain::Rules::at(now);
+    let path = chain::verify_by(&rules, certificate, intermediates, roots);
+    let path = ak_certificate::decide(profile, path).map_err(ak_certificate::first)?;
     let certificate = AkCertificate::new(certificate, key, roots, &path)?;
     Ok(DeviceIdentity { kind, certificate, public, serial })
 }
@@ -118,6 +121,10 @@ pub fn prove_ak(
     qualifying_data: &[u8],
     min_hash: HashAlgorithm,
 ) -> Result<ProvedKey, Error> {
+    // Shape before keys, as everywhere.
+    certify.parse()?;
+    Public::parse_file(ak_public)?;
+
     let signer =
         iak.attestation_key().ok_or(Error::AkNotRestricted { found: iak.public.attributes() })?;
     let key = AttestationKey::new(Public::parse_file(ak_public)?)?;
@@ -149,6 +156,7 @@ pub fn verify_device_key(
     qualifying_data: &[u8],
     min_hash: HashAlgorithm,
 ) -> Result<Certification, Error> {
+    certify.parse()?;
     let shown = Public::parse_file(public)?;
     if shown.key() != certificate_key {
         return Err(Error::DevidKey);

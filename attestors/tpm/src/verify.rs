@@ -385,7 +385,7 @@ fn accept_same_boot(quote: &Attest<'_>, certified: &CertifiedKey) -> Result<(), 
 }
 
 /// What is said and not refused: after an unclean stop the TPM does not vouch for its clock for a
-/// while, and old CAs signed over SHA-1.
+/// while, and what the chain of the key's certificate was borne with, such as SHA-1 of old CAs.
 fn warnings(statement: &Attest<'_>, key: &ProvedKey) -> Vec<Finding> {
     let mut warnings = Vec::new();
     if !statement.clock.safe {
@@ -397,15 +397,7 @@ fn warnings(statement: &Attest<'_>, key: &ProvedKey) -> Vec<Finding> {
             "TPM 2.0 Library, Part 1, §36",
         ));
     }
-    if key.certificate().is_some_and(AkCertificate::weak_signature) {
-        warnings.push(Finding::new(
-            Reason::CertSignatureWeak,
-            "ak.chain",
-            "a signature over SHA-1",
-            "SHA-256 or stronger",
-            "NIST SP 800-131A",
-        ));
-    }
+    warnings.extend(key.certificate().into_iter().flat_map(AkCertificate::warnings));
     warnings
 }
 

@@ -2,14 +2,23 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[allow(dead_code)]
+#[path = "../examples/zoo_parts/der.rs"]
+mod der;
 #[path = "support/issuer.rs"]
 mod issuer;
+#[allow(dead_code)]
+#[path = "../examples/zoo_parts/rsa.rs"]
+mod rsa;
 #[path = "support/vectors.rs"]
 mod vectors;
 
 use assay_evidence::Certificate;
 use assay_evidence::Reason;
+use assay_evidence::RevocationList;
 use assay_evidence::Time;
+use assay_evidence::chain::Expired;
+use assay_evidence::chain::Lists;
 use assay_evidence::chain::Rules;
 use assay_tpm::AkCertificate;
 use assay_tpm::Error;
@@ -19,6 +28,8 @@ use assay_tpm::Trust;
 use assay_tpm::ak_certificate;
 use issuer::Extension;
 use issuer::Issuer;
+use rsa::Hash;
+use rsa::RsaKey;
 use vectors::NOW;
 use vectors::Shown;
 use vectors::ak;
@@ -123,6 +134,97 @@ fn all_faults_of_a_certificate_are_told_its_profile_first() {
     let certificate = ca.issue(&spki("p256"), &[]);
     let found = ak_certificate::verify_by(&rules, &certificate, &[], &[ca.root()]).unwrap();
     assert!(found.not_checked().iter().any(|text| text.starts_with("revocation")));
+}
+
+/// A CA of old: what it signs over SHA-1, a certificate or a list, is believed and told.
+struct OldCa {
+    key: RsaKey,
+    name: Vec<u8>,
+    algorithm: Vec<u8>,
+}
+
+impl OldCa {
+    fn new() -> OldCa {
+        let algorithm = der::sequence(&[&der::oid(Hash::Sha1.pkcs1()), &der::tlv(5, &[])]);
+        let name = issuer::common_name("old CA");
+        OldCa { key: RsaKey::generate("root", 2048), name, algorithm }
+    }
+
+    fn sign(&self, body: &[u8]) -> Vec<u8> {
+        issuer::signed(body, &self.algorithm, &self.key.sign(Hash::Sha1, body))
+    }
+
+    fn issue(&self, subject: &[u8], spki: &[u8], extensions: &[Extension]) -> Certificate {
+        let (algorithm, name) = (&self.algorithm, &self.name);
+        let body = issuer::certificate_body(algorithm, name, subject, spki, extensions);
+        Certificate::parse(&self.sign(&body)).unwrap()
+    }
+
+    fn root(&self) -> Certificate {
+        let spki = self.key.spki_with(65_537);
+        self.issue(&self.name, &spki, &[Extension::ca(), Extension::key_usage(0x06)])
+    }
+
+    fn list(&self) -> RevocationList {
+        let time = |text: &[u8]| issuer::der(0x17, &[text]);
+        let (from, to) = (time(b"200101000000Z"), time(b"491231000000Z"));
+        let version = issuer::der(0x02, &[&[1]]);
+        let body = issuer::der(0x30, &[&version, &self.algorithm, &self.name, &from, &to]);
+        RevocationList::parse(&self.sign(&body)).unwrap()
+    }
+}
+
+#[test]
+fn all_that_an_old_ca_signed_over_sha1_is_told_beside_the_quote() {
+    let ca = OldCa::new();
+    let (roots, lists) = ([ca.root()], [ca.list()]);
+    let device = issuer::common_name("device");
+    let certificate = ca.issue(&device, &spki("p256"), &[Extension::tcg_usage(3)]);
+    let told = |lists, certificate: &Certificate| {
+        let rules = Rules { lists, ..Rules::at(NOW) };
+        let found = ak_certificate::verify_by(&rules, certificate, &[], &roots).unwrap();
+        let key = ak("p256").certified_by(&found).unwrap();
+        let claims = Shown::quote("quote-p256").verify(&key, &expected()).unwrap();
+        assert_eq!(claims.warnings(), found.warnings());
+        claims.warnings().to_vec()
+    };
+    let both = told(Lists::Given(&lists), &certificate);
+    let codes: Vec<_> = both.iter().map(|warning| warning.code).collect();
+    assert_eq!(codes, [Reason::CertSignatureWeak; 2]);
+    assert!(both.iter().any(|warning| warning.found.contains("revocation list 0")), "{both:?}");
+    assert!(both.iter().any(|warning| warning.found.contains("certificate 0")), "{both:?}");
+    assert!(both.iter().all(|warning| warning.source == "NIST SP 800-131A"), "{both:?}");
+    assert_eq!(told(Lists::None, &certificate).len(), 1);
+
+    // What is signed as it should be needs no word.
+    let new = Issuer::new("attestation CA");
+    let certificate = new.issue(&spki("p256"), &[Extension::tcg_usage(3)]);
+    assert!(verified(&certificate, &[new.root()], NOW).unwrap().warnings().is_empty());
+}
+
+#[test]
+fn a_date_that_is_borne_by_rule_is_a_warning_and_a_refusal_without() {
+    let ca = Issuer::new("attestation CA");
+    let (certificate, roots) = (ca.issue(&spki("p256"), &[]), [ca.root()]);
+    let rules = Rules { expired: Expired::Warn, ..Rules::at(Time::from_unix_s(0)) };
+    let found = ak_certificate::verify_by(&rules, &certificate, &[], &roots).unwrap();
+    let codes: Vec<_> = found.warnings().iter().map(|warning| warning.code).collect();
+    assert_eq!(codes, [Reason::CertExpired]);
+    let rules = Rules { expired: Expired::Refuse, ..rules };
+    assert!(ak_certificate::verify_by(&rules, &certificate, &[], &roots).is_err());
+}
+
+#[test]
+fn a_weak_key_decides_before_the_profile() {
+    let (ca, small) = (Issuer::new("attestation CA"), RsaKey::generate("small", 1024));
+    // For another use, of a weak key, by nobody who counts.
+    let certificate = ca.issue(&small.spki_with(65_537), &[Extension::tcg_usage(1)]);
+    let roots = [Issuer::new("attestation CA").root()];
+    let faults = ak_certificate::verify_by(&Rules::at(NOW), &certificate, &[], &roots).unwrap_err();
+    let reasons: Vec<_> = faults.iter().map(Error::reason).collect();
+    assert_eq!(reasons, [Reason::KeyWeak, Reason::AkNotCertified, Reason::AkNotCertified]);
+    assert!(matches!(faults[1], Error::AkProfile(_)), "{faults:?}");
+    assert_eq!(reason(verified(&certificate, &roots, NOW)), Reason::KeyWeak);
 }
 
 #[test]

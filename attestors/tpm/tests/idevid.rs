@@ -131,6 +131,31 @@ fn what_an_iak_did_not_say_is_refused() {
 }
 
 #[test]
+fn a_statement_that_cannot_be_read_decides_before_any_key() {
+    let iak = identity(Kind::Iak, "p256").unwrap();
+    let certify = read_device("ak-by-iak-p256.certify");
+    let whole = Signed::from_item(&certify).unwrap();
+    let cut = Signed { attest: &whole.attest[..whole.attest.len() - 1], ..whole };
+    // No attestation key, certified by a key that is none either.
+    let (loose, device) = (read_device("ldevid.public"), identity(Kind::Idevid, "p256").unwrap());
+    for signer in [&iak, &device] {
+        let refused = idevid::prove_ak(signer, cut, &loose, &NONCE, MIN_HASH);
+        assert_eq!(reason(refused), Reason::TpmMalformed);
+        let refused = idevid::prove_ak(signer, whole, &loose[..9], &NONCE, MIN_HASH);
+        assert_eq!(reason(refused), Reason::TpmMalformed);
+        let refused = idevid::prove_ak(signer, whole, &loose, &NONCE, MIN_HASH);
+        assert_eq!(reason(refused), Reason::AkNotRestricted);
+    }
+    // A device key of another certificate.
+    let ak = iak.attestation_key().unwrap();
+    let other = device_certificate("owner.crt").public_key().unwrap().clone();
+    let verify =
+        |certify| reason(idevid::verify_device_key(&other, certify, &loose, &ak, &NONCE, MIN_HASH));
+    assert_eq!(verify(cut), Reason::TpmMalformed);
+    assert_eq!(verify(whole), Reason::DevidKeyMismatch);
+}
+
+#[test]
 fn a_statement_of_creation_is_read() {
     let item = read_device("ak-by-iak.creation");
     let attest = Attest::parse(Signed::from_item(&item).unwrap().attest).unwrap();

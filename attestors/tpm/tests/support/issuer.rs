@@ -77,24 +77,39 @@ fn certificate(
 ) -> Vec<u8> {
     // ecdsa-with-SHA256
     let algorithm = der(0x30, &[&der(0x06, &[&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2]])]);
+    let tbs = certificate_body(&algorithm, issuer, subject, spki, extensions);
+    signed(&tbs, &algorithm, &signer.sign(&tbs).unwrap())
+}
+
+/// A TBSCertificate that is valid for ever.
+pub fn certificate_body(
+    algorithm: &[u8],
+    issuer: &[u8],
+    subject: &[u8],
+    spki: &[u8],
+    extensions: &[Extension],
+) -> Vec<u8> {
     let validity =
         der(0x30, &[&der(0x18, &[b"20200101000000Z"]), &der(0x18, &[b"99991231235959Z"])]);
     let extensions: Vec<u8> = extensions.iter().flat_map(extension).collect();
-    let tbs = der(
+    der(
         0x30,
         &[
             &der(0xa0, &[&der(0x02, &[&[2]])]),
             &der(0x02, &[&[1]]),
-            &algorithm,
+            algorithm,
             issuer,
             &validity,
             subject,
             spki,
             &der(0xa3, &[&der(0x30, &[&extensions])]),
         ],
-    );
-    let signature = signer.sign(&tbs).unwrap();
-    der(0x30, &[&tbs, &algorithm, &der(0x03, &[&[0], &signature])])
+    )
+}
+
+/// A body with its signature: a certificate, or a revocation list.
+pub fn signed(tbs: &[u8], algorithm: &[u8], signature: &[u8]) -> Vec<u8> {
+    der(0x30, &[tbs, algorithm, &der(0x03, &[&[0], signature])])
 }
 
 fn extension(Extension(oid, critical, value): &Extension) -> Vec<u8> {
@@ -102,12 +117,12 @@ fn extension(Extension(oid, critical, value): &Extension) -> Vec<u8> {
     der(0x30, &[&der(0x06, &[oid]), &critical, &der(0x04, &[value])])
 }
 
-fn common_name(name: &str) -> Vec<u8> {
+pub fn common_name(name: &str) -> Vec<u8> {
     let attribute = der(0x30, &[&der(0x06, &[&[0x55, 4, 3]]), &der(0x0c, &[name.as_bytes()])]);
     der(0x30, &[&der(0x31, &[&attribute])])
 }
 
-fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let contents = parts.concat();
     let length = contents.len();
     let head = match length {
