@@ -44,7 +44,9 @@ pub struct Advisory {
     pub source: String,
 }
 
-/// What the fault lets an attacker do; how much of it is bearable is the policy's business.
+/// What the fault lets an attacker do: for people. It
+/// decides nothing: a policy that asks for advisories refuses by each that concerns a TPM, unless
+/// it bears that one by its id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {

@@ -230,7 +230,7 @@ fn with_a_public_area_the_key_and_its_template_are_asked_too() {
 }
 
 #[test]
-fn a_stock_of_lists_at_the_server_refuses_what_is_revoked() {
+fn a_stock_of_lists_refuses_what_is_revoked() {
     let (revoked, foreign) = (case("revoked"), case("list-foreign"));
     let lists = [foreign.lists.clone(), revoked.lists.clone()].concat();
     let stocked = anchors(&revoked).with_lists(lists);
