@@ -139,9 +139,9 @@ impl ChainError {
         }
     }
 
-    /// How decisive a fault is: keys, then signatures and trust, then the rights of issuers, then
+    /// How decisive a fault is, the most decisive 0: keys, then signatures and trust, then the rights of issuers, then
     /// what may change with time.
-    fn rank(&self) -> u8 {
+    pub const fn rank(&self) -> u8 {
         match self {
             ChainError::Key { .. } | ChainError::KeyWeak { .. } => 0,
             ChainError::SignatureWeak { .. } | ChainError::SignatureAlgorithm { .. } => 1,

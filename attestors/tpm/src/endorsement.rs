@@ -5,6 +5,7 @@
 //! policy is of the agent's choosing. Whose TPM it is, and whether its kind is good enough, is not
 //! asked here.
 
+use std::cmp::Reverse;
 use std::fmt;
 
 use assay_evidence::Certificate;
@@ -165,15 +166,15 @@ pub fn verify(
         .partition(|certificate| certificate.public_key().is_ok_and(|key| key == public.key()));
     // Rubbish in an index of no importance does no harm; where a certificate is wanting, it is
     // the fault to tell.
-    let certificate = match (used.into_iter().next(), unreadable.into_iter().next()) {
-        (Some(certificate), _) => certificate,
-        (None, Some(Err(unreadable))) => return Err(unreadable),
-        (None, _) => return Err(Error::EkKeyCertMismatch),
-    };
+    match (used.is_empty(), unreadable.into_iter().next()) {
+        (false, _) => {}
+        (true, Some(Err(unreadable))) => return Err(unreadable),
+        (true, _) => return Err(Error::EkKeyCertMismatch),
+    }
     let template = Template::of(&public).ok_or(Error::EkTemplate)?;
 
     // 3. What the certificate is, and signatures up to a root.
-    let certificate = verify_certificate(certificate, chain, anchors, now)?;
+    let certificate = verify_any(used, &chain, anchors, now)?;
 
     Ok(Endorsement {
         spki_sha256: public.key().spki_sha256(),
@@ -185,6 +186,40 @@ pub fn verify(
         public,
         template,
     })
+}
+
+/// Of several certificates of one key, the first that is good: a vendor may have issued one anew
+/// and left the old one in its index. If none is, the fault of the one that came furthest is told.
+fn verify_any(
+    certificates: Vec<Certificate>,
+    chain: &[Certificate],
+    anchors: &Anchors,
+    now: Time,
+) -> Result<EndorsementCertificate, Error> {
+    let lists = Lists::Stock(&anchors.lists);
+    let rules = Rules { lists, ..Rules::at(now) };
+    let mut best: Option<Vec<Error>> = None;
+    for certificate in certificates {
+        match verify_by(&rules, certificate, None, chain, anchors) {
+            Ok(found) => return Ok(found),
+            Err(faults) => {
+                if best.as_ref().is_none_or(|best| promise(&faults) > promise(best)) {
+                    best = Some(faults);
+                }
+            }
+        }
+    }
+    Err(first(best.unwrap_or_default()))
+}
+
+/// How far a certificate came: the later its decisive fault, and the fewer faults, the further.
+fn promise(faults: &[Error]) -> (u8, u8, Reverse<usize>) {
+    let (stage, rank) = match faults.first() {
+        Some(fault @ Error::EkChain(chain)) => (stage(fault), chain.rank()),
+        Some(fault) => (stage(fault), 0),
+        None => (0, 0),
+    };
+    (stage, rank, Reverse(faults.len()))
 }
 
 /// Verifies an endorsement certificate by itself: a genuine TPM was made with this key in it. The

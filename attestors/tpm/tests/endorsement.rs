@@ -61,6 +61,17 @@ impl Vendor {
     }
 
     fn endorse(self, public: &[u8], now: Time) -> Result<Endorsement, Error> {
+        let leaf = self.leaf.clone();
+        self.endorse_by(&[leaf], public, now)
+    }
+
+    /// With several certificates of the one key.
+    fn endorse_by(
+        self,
+        leaves: &[CertificateParams],
+        public: &[u8],
+        now: Time,
+    ) -> Result<Endorsement, Error> {
         let (root_key, intermediate_key) =
             (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let root = self.root.self_signed(&root_key).unwrap();
@@ -69,12 +80,15 @@ impl Vendor {
         let issuer = Issuer::new(self.intermediate, intermediate_key);
         let spki = Public::parse(&read("ek-p256.public")).unwrap().spki_der();
         let key = SubjectPublicKeyInfo::from_der(&spki).unwrap();
-        let leaf = self.leaf.signed_by(&key, &issuer).unwrap();
+        let leaves: Vec<_> = leaves
+            .iter()
+            .map(|leaf| leaf.signed_by(&key, &issuer).unwrap().der().to_vec())
+            .collect();
 
         let certificate = Certificate::parse(root.der()).unwrap();
         let root = EkRoot { certificate, class: TpmClass::Discrete };
         let anchors = Anchors::new(vec![root], vec![]);
-        endorsement::verify(&[leaf.der()], &[intermediate.der()], public, &anchors, now)
+        endorsement::verify(&leaves, &[intermediate.der()], public, &anchors, now)
     }
 
     fn refused(self) -> Reason {
@@ -279,6 +293,38 @@ fn rubbish_in_another_index_does_no_harm() {
     let other = [read("ek-rsa2048.crt"), vec![0xff; 64]];
     assert_eq!(verify(&other).err(), Some(Reason::EkCertMalformed));
     assert_eq!(verify(&other[..1]).err(), Some(Reason::EkKeyCertMismatch));
+}
+
+#[test]
+fn of_several_certificates_of_one_key_the_one_that_is_good_counts() {
+    let with = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut leaf = Vendor::new().leaf;
+        change(&mut leaf);
+        leaf
+    };
+    let good = with(&|_| {});
+    let expired = with(&|leaf| leaf.not_after = rcgen::date_time_ymd(2000, 1, 1));
+    let other_use = with(&|leaf| leaf.extended_key_usages = vec![]);
+    let strange = with(&|leaf| leaf.custom_extensions = vec![critical(&[1, 2, 3, 4])]);
+    let endorse = |leaves: &[CertificateParams]| {
+        let public = read("ek-p256.public");
+        Vendor::new().endorse_by(leaves, &public, NOW).map(|_| ()).map_err(|e| e.reason())
+    };
+    let all = [&expired, &other_use, &strange];
+    for bad in all {
+        let (bad, good) = (bad.clone(), good.clone());
+        assert_eq!(endorse(&[bad.clone(), good.clone()]), Ok(()));
+        assert_eq!(endorse(&[good, bad]), Ok(()));
+    }
+    // None is good: the one that came furthest tells, in whatever place it stands.
+    for bad in [&other_use, &strange] {
+        let (bad, expired) = (bad.clone(), expired.clone());
+        assert_eq!(endorse(&[bad.clone(), expired.clone()]), Err(Reason::EkExpired));
+        assert_eq!(endorse(&[expired, bad]), Err(Reason::EkExpired));
+    }
+    let (use_first, strange_first) = ([other_use.clone(), strange.clone()], [strange, other_use]);
+    assert_eq!(endorse(&use_first), Err(Reason::EkCriticalExt));
+    assert_eq!(endorse(&strange_first), Err(Reason::EkCriticalExt));
 }
 
 #[test]
