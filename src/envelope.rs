@@ -22,6 +22,8 @@ pub enum MediaType {
     TpmQuote,
     /// TPM2B_ATTEST ‖ TPMT_SIGNATURE of a key certification.
     TpmCertify,
+    /// The same of the attestation key, by the key of a certificate: machines without one of an EK.
+    TpmAkCertify,
     /// Bare register values in the order of the signed selection.
     TpmPcrs,
     TcgEventlog,
@@ -32,9 +34,10 @@ pub enum MediaType {
 }
 
 impl MediaType {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::TpmQuote,
         Self::TpmCertify,
+        Self::TpmAkCertify,
         Self::TpmPcrs,
         Self::TcgEventlog,
         Self::ImaBinary,
@@ -47,6 +50,7 @@ impl MediaType {
         match self {
             Self::TpmQuote => "tpm-quote",
             Self::TpmCertify => "tpm-certify",
+            Self::TpmAkCertify => "tpm-ak-certify",
             Self::TpmPcrs => "tpm-pcrs",
             Self::TcgEventlog => "tcg-eventlog",
             Self::ImaBinary => "ima-binary",
@@ -58,7 +62,7 @@ impl MediaType {
     /// The most bytes an item of this kind may have.
     pub fn limit(self) -> u64 {
         match self {
-            Self::TpmQuote | Self::TpmCertify => 4 * 1_024,
+            Self::TpmQuote | Self::TpmCertify | Self::TpmAkCertify => 4 * 1_024,
             Self::TpmPcrs => 8 * 1_024,
             Self::KernelCmdline => 64 * 1_024,
             Self::TcgEventlog => 1_024 * 1_024,

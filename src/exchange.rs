@@ -22,6 +22,7 @@
 mod admission;
 mod attester;
 mod continuity;
+mod hardware;
 mod intake;
 mod limits;
 mod message;

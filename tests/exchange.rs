@@ -38,6 +38,7 @@ use assay::spiffe::TrustDomain;
 use assay::store::Counters;
 use assay::store::EkAdmission;
 use assay::store::Flag;
+use assay::store::NodeKind;
 use assay::store::NodeRow;
 use assay_evidence::Certificate;
 use assay_evidence::Face;
@@ -133,6 +134,7 @@ impl Host {
             ek_certs: ders(&found.certificates),
             ek_public: ek.public().raw().to_vec(),
             ek_chain: ders(&found.chain),
+            ak_certs: Vec::new(),
             ak_public: ak.public().raw().to_vec(),
             ak_name: ak.public().name().as_bytes().to_vec(),
             log_sha256: None,
@@ -170,6 +172,7 @@ impl Host {
             quote: quote.statement,
             pcrs: quote.values,
             certified,
+            ak_certified: None,
             logs: Vec::new(),
         }
     }
@@ -184,6 +187,7 @@ impl House {
         let terms = Terms {
             trust_domain: example_org(),
             anchors: Arc::clone(&lab.anchors),
+            ak_anchors: Arc::default(),
             admission: Arc::new(Admission::default()),
             max_age: Duration::from_secs(180),
             key_in_tpm: true,
@@ -197,6 +201,7 @@ impl House {
     fn admitted(&self, host: &Host) -> NodeRow {
         let identified = self.identified(hello(host.attester().0), host.channel()).unwrap();
         let admission = EkAdmission {
+            kind: NodeKind::TpmEk,
             spki_sha256: *identified.ek_spki_sha256().unwrap(),
             owner: String::new(),
             labels: Default::default(),
@@ -817,7 +822,7 @@ fn a_banned_relative_bars_the_way() {
 fn a_proved_stranger_waits_for_an_operator_or_enters_by_its_root() {
     let Some(lab) = lab() else { return };
     let mut house = House::new(&lab);
-    let admission = Admission { operator: true, roots: BTreeSet::new() };
+    let admission = Admission { operator: true, ..Admission::default() };
     house.terms.admission = Arc::new(admission);
     let refused = refusal(house.attest(&lab.a, None, |_, _| {}));
     assert_eq!(refused.reason(), Reason::NotAdmitted);
@@ -827,8 +832,8 @@ fn a_proved_stranger_waits_for_an_operator_or_enters_by_its_root() {
     let told = refused.told("c0ffee", RefusalDetail::Claims);
     assert!(told.findings.is_empty(), "proved, but not admitted");
 
-    let admission =
-        Admission { operator: false, roots: BTreeSet::from([pending.ek_root.unwrap()]) };
+    let roots = BTreeSet::from([pending.ek_root.unwrap()]);
+    let admission = Admission { roots, ..Admission::default() };
     house.terms.admission = Arc::new(admission);
     let verified = house.attest(&lab.a, None, |_, _| {}).unwrap();
     assert_eq!(verified.row().admission, assay::store::Admission::Admitted);
@@ -1056,6 +1061,7 @@ proptest! {
         let terms = Terms {
             trust_domain: example_org(),
             anchors: Arc::new(Anchors::default()),
+            ak_anchors: Arc::default(),
             admission: Arc::new(Admission::default()),
             max_age: Duration::from_secs(180),
             key_in_tpm: true,

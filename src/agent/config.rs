@@ -30,10 +30,29 @@ pub struct Config {
     pub device: String,
     /// A file with the authorization of the endorsement hierarchy, where it is not empty.
     pub endorsement_auth: Option<PathBuf>,
+    /// How a host without an EK certificate proves itself.
+    pub ak_certificate: Option<AkCertificate>,
     pub bootstrap: Bootstrap,
     pub log: Log,
     pub intervals: Intervals,
     pub limits: Limits,
+}
+
+/// A key that a cloud or the maker left in the TPM, and the certificate that says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AkCertificate {
+    pub certificate: Place,
+    /// The persistent handle of its key, whose authorisation is empty.
+    pub handle: u32,
+}
+
+/// Where a certificate is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Leaf first, then its chain; PEM or DER.
+    File(PathBuf),
+    /// The NV index with the leaf, and perhaps a file with its chain.
+    Nv { index: u32, chain: Option<PathBuf> },
 }
 
 /// First trust in the server, used only while `data_dir` holds no bundle.
@@ -92,6 +111,7 @@ struct ConfigSyntax {
     socket: PathBuf,
     device: String,
     endorsement_auth: Option<PathBuf>,
+    ak_certificate: Option<AkCertificateSyntax>,
     bootstrap: BootstrapSyntax,
     #[serde(default)]
     log: Log,
@@ -99,6 +119,21 @@ struct ConfigSyntax {
     intervals: IntervalsSyntax,
     #[serde(default)]
     limits: LimitsSyntax,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AkCertificateSyntax {
+    certificate: Option<PathBuf>,
+    nv: Option<String>,
+    chain: Option<PathBuf>,
+    key: KeySyntax,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeySyntax {
+    handle: String,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +204,7 @@ impl Config {
             socket: folder.join(syntax.socket),
             device: device(syntax.device)?,
             endorsement_auth: syntax.endorsement_auth.map(|path| folder.join(path)),
+            ak_certificate: syntax.ak_certificate.map(|ak| ak.judged(folder)).transpose()?,
             bootstrap: syntax.bootstrap.judged(folder)?,
             log: syntax.log,
             intervals: syntax.intervals.judged()?,
@@ -200,6 +236,42 @@ fn device(text: String) -> Result<String, ConfigError> {
             expected: "the host's TPM, such as `device:/dev/tpmrm0`",
         }),
     }
+}
+
+impl AkCertificateSyntax {
+    fn judged(self, folder: &Path) -> Result<AkCertificate, ConfigError> {
+        let one = "either `certificate`, or `nv` and perhaps `chain`";
+        let certificate = match (self.certificate, self.nv, self.chain) {
+            (Some(path), None, None) => Place::File(folder.join(path)),
+            (None, Some(index), chain) => Place::Nv {
+                index: number("ak_certificate.nv", index, 0x01, "an index such as `0x01c10000`")?,
+                chain: chain.map(|path| folder.join(path)),
+            },
+            (None, None, _) => return Err(outside("ak_certificate", "neither".to_owned(), one)),
+            (Some(_), _, _) => return Err(outside("ak_certificate", "more".to_owned(), one)),
+        };
+        let expected = "a persistent handle such as `0x81020001`";
+        let handle = number("ak_certificate.key.handle", self.key.handle, 0x81, expected)?;
+        Ok(AkCertificate { certificate, handle })
+    }
+}
+
+/// A number of the TPM in hex, whose first octet says of what kind it is (Part 2, §7.2).
+fn number(
+    key: &'static str,
+    text: String,
+    kind: u32,
+    expected: &'static str,
+) -> Result<u32, ConfigError> {
+    let digits = text.strip_prefix("0x").filter(|digits| !digits.starts_with('+'));
+    match digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()) {
+        Some(number) if number >> 24 == kind => Ok(number),
+        _ => Err(outside(key, text, expected)),
+    }
+}
+
+fn outside(key: &'static str, found: String, expected: &'static str) -> ConfigError {
+    ConfigError::Value { key, found, expected }
 }
 
 impl BootstrapSyntax {
@@ -237,7 +309,6 @@ impl IntervalsSyntax {
 
 impl LimitsSyntax {
     fn judged(self) -> Result<Limits, ConfigError> {
-        let outside = |key, found: String, expected| ConfigError::Value { key, found, expected };
         if !(4..=65_536).contains(&self.connections) {
             let found = self.connections.to_string();
             return Err(outside("limits.connections", found, "4 to 65536"));
@@ -326,6 +397,33 @@ mod tests {
             assert!(matches!(refused, ConfigError::Value { key: "bootstrap", .. }), "{text}");
         }
         assert!(parse(SHORT).is_err());
+    }
+
+    #[test]
+    fn an_ak_certificate_is_in_a_file_or_in_the_tpm_and_its_key_under_a_persistent_handle() {
+        let ak = |table: &str| {
+            let config = parse(&format!("{SHORT}{TRUST}[ak_certificate]\n{table}\n"));
+            config.map(|config| config.ak_certificate.unwrap())
+        };
+        let key = "key = { handle = \"0x81020001\" }";
+        let file = ak(&format!("certificate = \"ak.pem\"\n{key}")).unwrap();
+        assert_eq!(file.certificate, Place::File("/etc/assay/ak.pem".into()));
+        assert_eq!(file.handle, 0x8102_0001);
+        let nv = ak(&format!("nv = \"0x01c10000\"\nchain = \"/c.pem\"\n{key}")).unwrap();
+        let chain = Some("/c.pem".into());
+        assert_eq!(nv.certificate, Place::Nv { index: 0x01c1_0000, chain });
+        for (table, name) in [
+            (key.to_owned(), "ak_certificate"),
+            (format!("certificate = \"a\"\nnv = \"0x01c10000\"\n{key}"), "ak_certificate"),
+            (format!("certificate = \"a\"\nchain = \"b\"\n{key}"), "ak_certificate"),
+            (format!("nv = \"0x81020001\"\n{key}"), "ak_certificate.nv"),
+            ("certificate = \"a\"\nkey = { handle = \"81020001\" }".into(), "handle"),
+            ("certificate = \"a\"\nkey = { handle = \"0x80000001\" }".into(), "handle"),
+            ("certificate = \"a\"".into(), "missing field `key`"),
+        ] {
+            let refused = ak(&table).unwrap_err().to_string();
+            assert!(refused.contains(name), "{table}: {refused}");
+        }
     }
 
     #[test]

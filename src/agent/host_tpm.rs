@@ -6,12 +6,15 @@
 
 use std::fs;
 use std::io;
+use std::io::Read as _;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use assay_evidence::binding::Face;
+use assay_evidence::certificate::Certificate;
+use assay_evidence::certificate::CertificateError;
 use assay_evidence::crypto;
 use assay_evidence::key::Curve;
 use assay_evidence::key::PublicKey;
@@ -22,10 +25,13 @@ use assay_tpm::collect::EndorsementKey;
 use assay_tpm::collect::Error as TpmError;
 use assay_tpm::collect::LogPaths;
 use assay_tpm::collect::Settings;
+use assay_tpm::endorsement::certificate_in_nv;
 use rcgen::CertificateParams;
 use rcgen::DistinguishedName;
 use zeroize::Zeroizing;
 
+use crate::agent::config::AkCertificate;
+use crate::agent::config::Place;
 use crate::envelope::MediaType;
 use crate::exchange::Collect;
 use crate::exchange::Facts;
@@ -37,6 +43,8 @@ use crate::tls;
 const COMMAND: Duration = Duration::from_secs(30);
 /// An authorization value longer than this is no authorization value.
 const MAX_AUTH: usize = 64;
+/// A certificate with its chain is shorter.
+const MAX_CHAIN: u64 = 256 * 1_024;
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,6 +55,14 @@ pub enum HostTpmError {
     Authorization { path: PathBuf, source: io::Error },
     #[error("`{}`: an authorization value has at most {MAX_AUTH} bytes", .0.display())]
     LongAuthorization(PathBuf),
+    #[error("`{}`: the AK certificate cannot be read", path.display())]
+    CertificateFile { path: PathBuf, source: io::Error },
+    #[error("`{}`: no AK certificate and its chain", path.display())]
+    Certificate { path: PathBuf, source: CertificateError },
+    #[error("no AK certificate in NV index {0:#010x}")]
+    NvCertificate(u32),
+    #[error("the key under {0:#010x} is not the key of the AK certificate")]
+    OtherKey(u32),
     #[error("the svid key is not a P-256 key")]
     SvidKey,
     #[error("no certificate request can be made")]
@@ -57,7 +73,7 @@ pub enum HostTpmError {
 #[derive(Debug)]
 pub struct HostTpm {
     device: Device,
-    ek: EndorsementKey,
+    vouching: Vouching,
     ak: DeviceKey,
     svid_key: DeviceKey,
     svid_public: PublicKey,
@@ -65,17 +81,32 @@ pub struct HostTpm {
     facts: Facts,
 }
 
+/// The key by which the machine proves itself.
+#[derive(Debug)]
+enum Vouching {
+    Ek(EndorsementKey),
+    /// The key of an AK certificate, which certifies our AK.
+    Ak(DeviceKey),
+}
+
 impl HostTpm {
-    /// Opens the TPM, finds its EK, makes the AK again and a new SVID key.
-    pub fn open(address: &str, endorsement_auth: Option<&Path>) -> Result<Self, HostTpmError> {
+    /// Opens the TPM, finds its EK or the key of `ak_certificate`, makes the AK again and a new
+    /// SVID key.
+    pub fn open(
+        address: &str,
+        endorsement_auth: Option<&Path>,
+        ak_certificate: Option<&AkCertificate>,
+    ) -> Result<Self, HostTpmError> {
         let endorsement_auth = match endorsement_auth {
             Some(path) => authorization(path)?,
             None => Zeroizing::default(),
         };
         let settings = Settings { deadline: COMMAND, endorsement_auth, ..Settings::default() };
         let device = Device::open_with(address, settings)?;
-        let found = device.ek_certificates()?;
-        let ek = device.endorsement_key(&found)?;
+        let (vouching, certificates) = match ak_certificate {
+            None => Vouching::ek(&device)?,
+            Some(of) => Vouching::ak(&device, of)?,
+        };
         let ak = device.attestation_key(AkPurpose::Exchange)?;
         let svid_key = device.svid_key()?;
         let svid_public = PublicKey::from_spki(&svid_key.public().spki_der())
@@ -83,6 +114,9 @@ impl HostTpm {
         let logs = logs_of(address);
         let boot_log = boot_log(logs.as_ref());
         let mut kinds = vec![MediaType::TpmQuote, MediaType::TpmCertify, MediaType::TpmPcrs];
+        if matches!(vouching, Vouching::Ak(_)) {
+            kinds.push(MediaType::TpmAkCertify);
+        }
         if boot_log.is_some() {
             kinds.push(MediaType::TcgEventlog);
         }
@@ -96,15 +130,16 @@ impl HostTpm {
             face: Face::Native,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             kinds,
-            ek_certs: found.certificates.iter().map(|c| c.der().to_vec()).collect(),
-            ek_public: ek.public().raw().to_vec(),
-            ek_chain: found.chain.iter().map(|c| c.der().to_vec()).collect(),
+            ek_certs: certificates.ek,
+            ek_public: vouching.ek_public(),
+            ek_chain: certificates.ek_chain,
+            ak_certs: certificates.ak,
             ak_public: ak.public().raw().to_vec(),
             ak_name: ak.public().name().as_bytes().to_vec(),
             log_sha256: boot_log.as_deref().map(crypto::sha256),
             banks: banks.iter().map(|b| (b.algorithm.tpm_id(), b.is_active())).collect(),
         };
-        Ok(Self { device, ek, ak, svid_key, svid_public, logs, facts })
+        Ok(Self { device, vouching, ak, svid_key, svid_public, logs, facts })
     }
 
     pub fn facts(&self) -> &Facts {
@@ -118,9 +153,12 @@ impl HostTpm {
 
     /// Does what the server's challenge asks, in its order: activate, quote, read, certify.
     pub fn collect(&self, collect: &Collect) -> Result<Gathered, HostTpmError> {
-        let activated = match &collect.credential {
-            Some((blob, secret)) => Some(self.device.activate(&self.ek, &self.ak, blob, secret)?),
-            None => None,
+        let activated = match (&collect.credential, &self.vouching) {
+            (Some((blob, secret)), Vouching::Ek(ek)) => {
+                Some(self.device.activate(ek, &self.ak, blob, secret)?)
+            }
+            (Some(_), Vouching::Ak(_)) => return Err(TpmError::NoEndorsement.into()),
+            (None, _) => None,
         };
         let data = collect.qualifying_data;
         let quote = self.device.quote(&self.ak, &collect.selections, &data)?;
@@ -131,8 +169,21 @@ impl HostTpm {
             }
             false => None,
         };
+        let ak_certified = match &self.vouching {
+            Vouching::Ak(key) if collect.certify_ak => {
+                Some(self.device.certify(key, &self.ak, &data)?)
+            }
+            _ => None,
+        };
         let logs = collect.logs.iter().filter_map(|kind| self.log(*kind, collect)).collect();
-        Ok(Gathered { activated, quote: quote.statement, pcrs: quote.values, certified, logs })
+        Ok(Gathered {
+            activated,
+            quote: quote.statement,
+            pcrs: quote.values,
+            certified,
+            ak_certified,
+            logs,
+        })
     }
 
     /// A request for the SVID key, signed by it.
@@ -175,7 +226,10 @@ impl HostTpm {
             MediaType::ImaBinary => logs.ima_binary(),
             MediaType::ImaAscii => logs.ima_ascii(),
             MediaType::KernelCmdline => Ok(fs::read(CMDLINE).ok()),
-            MediaType::TpmQuote | MediaType::TpmCertify | MediaType::TpmPcrs => return None,
+            MediaType::TpmQuote
+            | MediaType::TpmCertify
+            | MediaType::TpmAkCertify
+            | MediaType::TpmPcrs => return None,
         };
         match read {
             Ok(Some(mut bytes)) => {
@@ -196,6 +250,63 @@ impl HostTpm {
 
 /// What the kernel was told; the server believes it where a measured digest is that of this text.
 const CMDLINE: &str = "/proc/cmdline";
+
+/// What goes into the hello, in DER.
+#[derive(Default)]
+struct Certificates {
+    ek: Vec<Vec<u8>>,
+    ek_chain: Vec<Vec<u8>>,
+    ak: Vec<Vec<u8>>,
+}
+
+impl Vouching {
+    fn ek(device: &Device) -> Result<(Self, Certificates), HostTpmError> {
+        let found = device.ek_certificates()?;
+        let key = device.endorsement_key(&found)?;
+        let ders = |list: &[Certificate]| list.iter().map(|c| c.der().to_vec()).collect();
+        let (ek, ek_chain) = (ders(&found.certificates), ders(&found.chain));
+        Ok((Self::Ek(key), Certificates { ek, ek_chain, ..Certificates::default() }))
+    }
+
+    /// Endorsement certificates stay at home: a server would go by them alone.
+    fn ak(device: &Device, of: &AkCertificate) -> Result<(Self, Certificates), HostTpmError> {
+        let chain = match &of.certificate {
+            Place::File(path) => certificates(path)?,
+            Place::Nv { index, chain } => {
+                let bytes = device.nv(*index)?.unwrap_or_default();
+                let leaf = certificate_in_nv(&bytes);
+                let leaf = leaf.map_err(|_| HostTpmError::NvCertificate(*index))?;
+                let chain = chain.as_deref().map(certificates).transpose()?;
+                std::iter::once(leaf).chain(chain.unwrap_or_default()).collect()
+            }
+        };
+        let key = device.persistent_key(of.handle)?;
+        // The server would find out as well, and could not say which key is meant.
+        let spki = key.public().spki_der();
+        if chain.first().is_none_or(|leaf| leaf.spki_der() != spki) {
+            return Err(HostTpmError::OtherKey(of.handle));
+        }
+        let ak = chain.iter().map(|certificate| certificate.der().to_vec()).collect();
+        Ok((Self::Ak(key), Certificates { ak, ..Certificates::default() }))
+    }
+
+    fn ek_public(&self) -> Vec<u8> {
+        match self {
+            Self::Ek(ek) => ek.public().raw().to_vec(),
+            Self::Ak(_) => Vec::new(),
+        }
+    }
+}
+
+/// All certificates of a file, PEM or DER.
+fn certificates(path: &Path) -> Result<Vec<Certificate>, HostTpmError> {
+    let unread = |source| HostTpmError::CertificateFile { path: path.to_path_buf(), source };
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(unread)?;
+    file.take(MAX_CHAIN).read_to_end(&mut bytes).map_err(unread)?;
+    Certificate::parse_set(&bytes)
+        .map_err(|source| HostTpmError::Certificate { path: path.to_path_buf(), source })
+}
 
 /// The kernel's logs are of the TPM that it has itself, by number; another TPM has none.
 fn logs_of(address: &str) -> Option<LogPaths> {

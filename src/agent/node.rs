@@ -235,7 +235,8 @@ impl Node {
 
     async fn open_tpm(&self) -> Result<HostTpm, NodeError> {
         let (device, auth) = (self.config.device.clone(), self.config.endorsement_auth.clone());
-        let open = move || HostTpm::open(&device, auth.as_deref());
+        let ak_certificate = self.config.ak_certificate.clone();
+        let open = move || HostTpm::open(&device, auth.as_deref(), ak_certificate.as_ref());
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| NodeError::Task)?;
         Ok(opened.map_err(AttestationError::Tpm)?)
     }

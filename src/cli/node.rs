@@ -74,6 +74,12 @@ pub struct AdmitArgs {
     /// EK certificate, DER or PEM
     #[arg(long, value_name = "FILE", group = "by")]
     ek_cert: Option<PathBuf>,
+    /// SHA-256 of the SubjectPublicKeyInfo of the AK certificate's key, in hex
+    #[arg(long, value_name = "HEX", group = "by")]
+    ak_sha256: Option<String>,
+    /// AK certificate, DER or PEM, of a machine without an EK certificate
+    #[arg(long, value_name = "FILE", group = "by")]
+    ak_cert: Option<PathBuf>,
     /// Firmware profile that this node must fit, in place of the default one
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
@@ -156,22 +162,7 @@ impl NodeCommand {
 }
 
 async fn admit(args: AdmitArgs) -> Result<Answer, Failure> {
-    let by = match (&args.node_id, &args.ek_sha256, &args.ek_cert) {
-        (Some(id), None, None) => admit_node_request::By::NodeId(node_id(id)),
-        (None, Some(text), None) => {
-            let digest = hex::decode(text).ok().filter(|bytes| bytes.len() == 32);
-            admit_node_request::By::EkSha256(digest.ok_or_else(|| {
-                Failure::new(format!("--ek-sha256 is 64 hex digits, found `{text}`"))
-            })?)
-        }
-        (None, None, Some(path)) => {
-            let bytes = std::fs::read(path).map_err(|error| {
-                Failure::new(format!("cannot read `{}`: {error}", path.display()))
-            })?;
-            admit_node_request::By::EkCertificate(input::der_of(&bytes))
-        }
-        _ => return Err(Failure::new("name the node: NODE_ID, --ek-sha256 or --ek-cert")),
-    };
+    let by = whom(&args)?;
     // The server reads the profile: a relative path means what the caller sees.
     let profile = match &args.profile {
         Some(path) => std::fs::canonicalize(path)
@@ -191,11 +182,53 @@ async fn admit(args: AdmitArgs) -> Result<Answer, Failure> {
     let mut client = AdminClient::new(args.server.connect().await?);
     let node = client.admit_node(request).await?.into_inner();
     let named = if node.id.is_empty() {
-        format!("EK {}", node.ek_sha256.first().map(hex::encode).unwrap_or_default())
+        format!(
+            "{} {}",
+            key_word(&node),
+            node.ek_sha256.first().map(hex::encode).unwrap_or_default()
+        )
     } else {
         format!("node {}", node.id)
     };
     Ok(Answer::new(node_json(&node), format!("admitted {named}\n{}", node_text(&node))))
+}
+
+/// The command line takes one of these at most.
+fn whom(args: &AdmitArgs) -> Result<admit_node_request::By, Failure> {
+    use admit_node_request::By;
+    let digest = |flag: &str, text: &str| {
+        let digest = hex::decode(text).ok().filter(|bytes| bytes.len() == 32);
+        digest.ok_or_else(|| Failure::new(format!("{flag} is 64 hex digits, found `{text}`")))
+    };
+    let certificate = |path: &PathBuf| {
+        let read = std::fs::read(path);
+        let unread = |error| Failure::new(format!("cannot read `{}`: {error}", path.display()));
+        read.map(|bytes| input::der_of(&bytes)).map_err(unread)
+    };
+    if let Some(id) = &args.node_id {
+        return Ok(By::NodeId(node_id(id)));
+    }
+    if let Some(text) = &args.ek_sha256 {
+        return Ok(By::EkSha256(digest("--ek-sha256", text)?));
+    }
+    if let Some(path) = &args.ek_cert {
+        return Ok(By::EkCertificate(certificate(path)?));
+    }
+    if let Some(text) = &args.ak_sha256 {
+        return Ok(By::AkSha256(digest("--ak-sha256", text)?));
+    }
+    if let Some(path) = &args.ak_cert {
+        return Ok(By::AkCertificate(certificate(path)?));
+    }
+    Err(Failure::new("name the node: NODE_ID, --ek-sha256, --ek-cert, --ak-sha256 or --ak-cert"))
+}
+
+/// What a key stands for in the words of a person.
+fn key_word(node: &NodeState) -> &'static str {
+    match node.hardware.as_str() {
+        "tpm-ak" => "AK",
+        _ => "EK",
+    }
 }
 
 async fn list(args: &ListArgs) -> Result<Answer, Failure> {
@@ -216,7 +249,8 @@ async fn list(args: &ListArgs) -> Result<Answer, Failure> {
     rows.extend(nodes.iter().map(|node| {
         let id = match node.id.as_str() {
             "" => format!(
-                "(EK {}…)",
+                "({} {}…)",
+                key_word(node),
                 node.ek_sha256.first().map(hex::encode).unwrap_or_default().get(..12).unwrap_or("")
             ),
             id => id.to_owned(),
@@ -414,7 +448,7 @@ fn node_text(node: &NodeState) -> String {
     line("node", &node.id);
     line("spiffe id", &node.spiffe_id);
     for ek in &node.ek_sha256 {
-        line("ek sha256", &hex::encode(ek));
+        line(&format!("{} sha256", key_word(node).to_lowercase()), &hex::encode(ek));
     }
     line("admission", &admission_text(node));
     line("owner", &node.owner);

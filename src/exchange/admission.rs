@@ -8,6 +8,7 @@ use assay_evidence::reason::Reason;
 use crate::exchange::Refused;
 use crate::exchange::refusal::flag_reason;
 use crate::store;
+use crate::store::NodeKind;
 use crate::store::NodeRow;
 
 /// Which ways of admission are open beside the hash of the EK, which always is: its row is there
@@ -18,6 +19,16 @@ pub struct Admission {
     pub operator: bool,
     /// SHA-256 of the root certificates marked `admit = true`.
     pub roots: BTreeSet<[u8; 32]>,
+    /// The same for certificates of attestation keys, which stand below roots of their own.
+    pub ak_roots: BTreeSet<[u8; 32]>,
+}
+
+/// What a machine showed of itself, verified up to `root` and not proved.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown<'a> {
+    pub(super) kind: NodeKind,
+    pub(super) spki_sha256: &'a [u8; 32],
+    pub(super) root: &'a [u8; 32],
 }
 
 /// How an exchange may go on.
@@ -33,8 +44,7 @@ impl Admission {
     pub(super) fn judge(
         &self,
         row: Option<&NodeRow>,
-        ek_spki_sha256: &[u8; 32],
-        ek_root: Option<&[u8; 32]>,
+        hardware: Shown<'_>,
     ) -> Result<Entrance, Refused> {
         if let Some(row) = row {
             demand_welcome(row)?;
@@ -42,19 +52,31 @@ impl Admission {
                 return Ok(Entrance::Admitted);
             }
         }
-        if ek_root.is_some_and(|root| self.roots.contains(root)) {
+        if self.roots_of(hardware.kind).contains(hardware.root) {
             return Ok(Entrance::Admitted);
         }
         if self.operator {
             return Ok(Entrance::AwaitsOperator);
         }
-        Err(not_admitted(ek_spki_sha256))
+        Err(not_admitted(hardware.kind, hardware.spki_sha256))
+    }
+
+    /// The roots that admit nodes of this kind.
+    pub fn roots_of(&self, kind: NodeKind) -> &BTreeSet<[u8; 32]> {
+        match kind {
+            NodeKind::TpmEk => &self.roots,
+            NodeKind::TpmAk => &self.ak_roots,
+        }
     }
 }
 
-pub(super) fn not_admitted(ek_spki_sha256: &[u8; 32]) -> Refused {
-    let found = format!("EK {}", hex::encode(ek_spki_sha256));
-    Refused::new(Reason::NotAdmitted, "node.admission", found, "an admitted EK")
+pub(super) fn not_admitted(kind: NodeKind, spki_sha256: &[u8; 32]) -> Refused {
+    let (word, expected) = match kind {
+        NodeKind::TpmEk => ("EK", "an admitted EK"),
+        NodeKind::TpmAk => ("AK certificate of key", "an admitted AK certificate"),
+    };
+    let found = format!("{word} {}", hex::encode(spki_sha256));
+    Refused::new(Reason::NotAdmitted, "node.admission", found, expected)
 }
 
 /// Nobody forbade this node to speak.
@@ -84,11 +106,14 @@ mod tests {
 
     use super::*;
     use crate::store::Flag;
-    use crate::store::NodeKind;
 
     fn row(admission: store::Admission) -> NodeRow {
         let id = "00112233445566778899aabbccddeeff".to_owned();
         NodeRow::new(id, NodeKind::TpmEk, admission, Time::from_unix_s(0))
+    }
+
+    fn shown(root: &[u8; 32]) -> Shown<'_> {
+        Shown { kind: NodeKind::TpmEk, spki_sha256: &[1; 32], root }
     }
 
     fn admitted() -> NodeRow {
@@ -98,31 +123,37 @@ mod tests {
     #[test]
     fn an_unlisted_ek_is_refused_and_a_listed_one_goes_on() {
         let hash_only = Admission::default();
-        let refused = hash_only.judge(None, &[1; 32], Some(&[2; 32])).unwrap_err();
+        let refused = hash_only.judge(None, shown(&[2; 32])).unwrap_err();
         assert_eq!(refused.reason(), Reason::NotAdmitted);
-        let entrance = hash_only.judge(Some(&admitted()), &[1; 32], None).unwrap();
+        let entrance = hash_only.judge(Some(&admitted()), shown(&[9; 32])).unwrap();
         assert_eq!(entrance, Entrance::Admitted);
     }
 
     #[test]
     fn an_operator_may_be_awaited_and_a_marked_root_opens() {
-        let operator = Admission { operator: true, roots: BTreeSet::new() };
-        assert_eq!(operator.judge(None, &[1; 32], None).unwrap(), Entrance::AwaitsOperator);
+        let operator = Admission { operator: true, ..Admission::default() };
+        assert_eq!(operator.judge(None, shown(&[9; 32])).unwrap(), Entrance::AwaitsOperator);
         let pending = row(store::Admission::Pending);
-        let entrance = operator.judge(Some(&pending), &[1; 32], None).unwrap();
+        let entrance = operator.judge(Some(&pending), shown(&[9; 32])).unwrap();
         assert_eq!(entrance, Entrance::AwaitsOperator);
-        let root = Admission { operator: false, roots: BTreeSet::from([[2; 32]]) };
-        assert_eq!(root.judge(None, &[1; 32], Some(&[2; 32])).unwrap(), Entrance::Admitted);
-        assert!(root.judge(None, &[1; 32], Some(&[3; 32])).is_err());
-        assert!(root.judge(Some(&pending), &[1; 32], None).is_err());
+        let root = Admission { roots: BTreeSet::from([[2; 32]]), ..Admission::default() };
+        assert_eq!(root.judge(None, shown(&[2; 32])).unwrap(), Entrance::Admitted);
+        assert!(root.judge(None, shown(&[3; 32])).is_err());
+        assert!(root.judge(Some(&pending), shown(&[9; 32])).is_err());
+        // A root admits in its own role.
+        let by_ak = Shown { kind: NodeKind::TpmAk, ..shown(&[2; 32]) };
+        assert!(root.judge(None, by_ak).is_err());
+        let ak_root = Admission { ak_roots: BTreeSet::from([[2; 32]]), ..Admission::default() };
+        assert_eq!(ak_root.judge(None, by_ak).unwrap(), Entrance::Admitted);
+        assert!(ak_root.judge(None, shown(&[2; 32])).is_err());
     }
 
     #[test]
     fn a_ban_or_a_flag_wins_over_every_admission() {
-        let everything = Admission { operator: true, roots: BTreeSet::from([[2; 32]]) };
-        let reason = |row: NodeRow| {
-            everything.judge(Some(&row), &[1; 32], Some(&[2; 32])).unwrap_err().reason()
-        };
+        let everything =
+            Admission { operator: true, roots: BTreeSet::from([[2; 32]]), ..Admission::default() };
+        let reason =
+            |row: NodeRow| everything.judge(Some(&row), shown(&[2; 32])).unwrap_err().reason();
         assert_eq!(reason(NodeRow { banned: true, ..admitted() }), Reason::Banned);
         for flag in [Flag::CloneSuspected, Flag::ClockRegression] {
             assert_eq!(reason(NodeRow { flag: Some(flag), ..admitted() }), flag_reason(flag));

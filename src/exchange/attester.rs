@@ -43,6 +43,9 @@ pub struct Facts {
     pub ek_public: Vec<u8>,
     /// Intermediates from the TPM, DER; not sent on refresh.
     pub ek_chain: Vec<Vec<u8>>,
+    /// The certificate of the key that certifies this host's AK, then its chain, DER: where there
+    /// is no EK certificate. Not sent on refresh.
+    pub ak_certs: Vec<Vec<u8>>,
     /// TPMT_PUBLIC.
     pub ak_public: Vec<u8>,
     /// Name of the AK: 000b ‖ SHA-256(ak_public).
@@ -64,7 +67,7 @@ pub struct Attester {
     exporter: Option<[u8; 32]>,
 }
 
-/// What to ask of the TPM, in this order: activate, quote, read, certify.
+/// What to ask of the TPM, in this order: activate, quote, read, certify the SVID key, the AK.
 #[derive(Debug, Clone)]
 pub struct Collect {
     /// Blob and secret for TPM2_ActivateCredential; absent for an AK that the server knows.
@@ -74,6 +77,8 @@ pub struct Collect {
     pub selections: Vec<PcrSelection>,
     /// Certify the SVID key.
     pub certify: bool,
+    /// Have the AK certified by the key of its certificate.
+    pub certify_ak: bool,
     /// Logs to send, of those the agent can give.
     pub logs: Vec<MediaType>,
     /// The IMA list from this entry on, at most so many bytes.
@@ -92,6 +97,8 @@ pub struct Gathered {
     pub pcrs: Vec<u8>,
     /// TPM2B_ATTEST ‖ TPMT_SIGNATURE of the certification, and the TPMT_PUBLIC it is of.
     pub certified: Option<(Vec<u8>, Vec<u8>)>,
+    /// TPM2B_ATTEST ‖ TPMT_SIGNATURE of the AK's certification.
+    pub ak_certified: Option<Vec<u8>>,
     pub logs: Vec<Log>,
 }
 
@@ -149,6 +156,7 @@ impl Attester {
         hello.ek_certs.clone_from(&facts.ek_certs);
         hello.ek_public.clone_from(&facts.ek_public);
         hello.ek_chain.clone_from(&facts.ek_chain);
+        hello.ak_certs.clone_from(&facts.ak_certs);
         (from_agent(wire::from_agent::Message::Hello(hello)), attester)
     }
 
@@ -206,6 +214,7 @@ impl Attester {
             qualifying_data: binding.binding().qualifying_data(),
             selections: challenge.pcrs.clone(),
             certify: wants(MediaType::TpmCertify),
+            certify_ak: wants(MediaType::TpmAkCertify),
             logs: logs
                 .into_iter()
                 .filter(|(kind, asked)| *asked && wants(*kind))
@@ -265,6 +274,9 @@ impl Collecting {
             put(MediaType::TpmCertify, certify, true)?;
             svid_public = public;
         }
+        if let Some(certify) = gathered.ak_certified {
+            put(MediaType::TpmAkCertify, certify, true)?;
+        }
         for log in gathered.logs {
             // An empty log is no evidence of anything; the server sees that it is missing.
             if !log.bytes.is_empty() {
@@ -320,6 +332,7 @@ fn hello(facts: &Facts) -> wire::Hello {
         ek_certs: Vec::new(),
         ek_public: Vec::new(),
         ek_chain: Vec::new(),
+        ak_certs: Vec::new(),
         ak_public: facts.ak_public.clone(),
         log_sha256: facts.log_sha256.map(Vec::from).unwrap_or_default(),
         banks: facts
@@ -366,6 +379,7 @@ mod tests {
             ek_certs: vec![vec![1]],
             ek_public: vec![2],
             ek_chain: Vec::new(),
+            ak_certs: vec![vec![4]],
             ak_public: vec![3],
             ak_name: vec![0, 0x0b],
             log_sha256: None,
@@ -375,6 +389,7 @@ mod tests {
         let (hello, attester) = Attester::refresh(&trust_domain, [1; 32], &facts);
         let Some(wire::from_agent::Message::Hello(hello)) = hello.message else { unreachable!() };
         assert!(hello.ek_certs.is_empty() && hello.ek_public.is_empty());
+        assert!(hello.ak_certs.is_empty());
         attester
     }
 

@@ -176,7 +176,10 @@ impl Incoming {
 
 fn is_of_the_tpm(media_type: MediaType) -> bool {
     match media_type {
-        MediaType::TpmQuote | MediaType::TpmCertify | MediaType::TpmPcrs => true,
+        MediaType::TpmQuote
+        | MediaType::TpmCertify
+        | MediaType::TpmAkCertify
+        | MediaType::TpmPcrs => true,
         MediaType::TcgEventlog
         | MediaType::ImaBinary
         | MediaType::ImaAscii

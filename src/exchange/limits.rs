@@ -20,6 +20,8 @@ pub(super) const MAX_KEPT_OVER_ALL: u64 = 256 * 1_024 * 1_024;
 
 pub(super) const MAX_CERTIFICATE: usize = 16 * 1_024;
 pub(super) const MAX_CHAIN: usize = 8;
+/// The certificate of an attestation key, and its chain.
+pub(super) const MAX_AK_CERTIFICATES: usize = 1 + MAX_CHAIN;
 /// EK certificates of one TPM: one for each template it has.
 pub(super) const MAX_EK_CERTIFICATES: usize = 8;
 /// A TPMT_PUBLIC; an RSA-4096 one has less.

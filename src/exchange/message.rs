@@ -33,6 +33,8 @@ pub struct Hello {
     pub ek_certs: Vec<Vec<u8>>,
     pub ek_public: Vec<u8>,
     pub ek_chain: Vec<Vec<u8>>,
+    /// The certificate of the key that certifies this AK, then its chain.
+    pub ak_certs: Vec<Vec<u8>>,
     pub ak_public: Vec<u8>,
     pub log_sha256: Option<[u8; 32]>,
     /// TPM_ALG_ID and whether the bank is said to be allocated.
@@ -169,8 +171,10 @@ impl Hello {
         demand_count("hello.kinds", hello.kinds.len(), limits::MAX_KINDS)?;
         demand_count("hello.ek_certs", hello.ek_certs.len(), limits::MAX_EK_CERTIFICATES)?;
         demand_count("hello.ek_chain", hello.ek_chain.len(), limits::MAX_CHAIN)?;
+        demand_count("hello.ak_certs", hello.ak_certs.len(), limits::MAX_AK_CERTIFICATES)?;
         demand_count("hello.banks", hello.banks.len(), limits::MAX_BANKS)?;
-        for certificate in hello.ek_certs.iter().chain(&hello.ek_chain) {
+        let certificates = hello.ek_certs.iter().chain(&hello.ek_chain).chain(&hello.ak_certs);
+        for certificate in certificates {
             demand_size("hello.certificate", certificate.len(), limits::MAX_CERTIFICATE)?;
         }
         demand_size("hello.ek_public", hello.ek_public.len(), limits::MAX_PUBLIC)?;
@@ -191,6 +195,7 @@ impl Hello {
             ek_certs: hello.ek_certs,
             ek_public: hello.ek_public,
             ek_chain: hello.ek_chain,
+            ak_certs: hello.ak_certs,
             ak_public: hello.ak_public,
             log_sha256: optional_digest("hello.log_sha256", &hello.log_sha256)?,
             banks,

@@ -22,15 +22,18 @@ use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use assay_proto::attestation as wire;
 use assay_tpm::Activation;
+use assay_tpm::AkAnchors;
+use assay_tpm::AkCertificate;
 use assay_tpm::Anchors;
 use assay_tpm::AttestationKey;
 use assay_tpm::Credential;
-use assay_tpm::Endorsement;
 use assay_tpm::PcrSelection;
 use assay_tpm::ProvedKey;
 use assay_tpm::Public;
-use assay_tpm::endorsement;
+use assay_tpm::Trust;
+use assay_tpm::ak_certificate;
 use assay_tpm::verify;
+use assay_tpm::verify::Signed;
 
 use crate::clock::Moment;
 use crate::envelope::Claims;
@@ -48,6 +51,7 @@ use crate::exchange::admission::demand_face;
 use crate::exchange::admission::demand_welcome;
 use crate::exchange::admission::not_admitted;
 use crate::exchange::continuity::demand_progress;
+use crate::exchange::hardware::Hardware;
 use crate::exchange::intake::Intake;
 use crate::exchange::limits;
 use crate::exchange::limits::Lease;
@@ -66,6 +70,8 @@ use crate::store::NodeRow;
 pub struct Terms {
     pub trust_domain: TrustDomain,
     pub anchors: Arc<Anchors>,
+    /// Of machines without an EK certificate.
+    pub ak_anchors: Arc<AkAnchors>,
     pub admission: Arc<Admission>,
     pub max_age: Duration,
     /// The policy's `key_in_tpm`: an attestation without a certified key is refused at once.
@@ -92,7 +98,7 @@ pub struct Identified {
     hello: Hello,
     channel: Channel,
     node: NodeId,
-    endorsement: Option<Endorsement>,
+    hardware: Option<Hardware>,
     ak: AttestationKey,
     appraises: Appraises,
 }
@@ -148,10 +154,11 @@ pub struct Grounds {
     pub ak_public: Vec<u8>,
     /// TPMT_PUBLIC of the key that was certified.
     pub svid_public: Option<Vec<u8>>,
-    /// TPMT_PUBLIC of the EK; none on refresh, nor are its certificates.
+    /// TPMT_PUBLIC of the EK, where one vouched; none on refresh.
     pub ek_public: Option<Vec<u8>>,
-    /// The EK's certificate, then the chain that came with it, in DER.
-    pub ek_certificates: Vec<Vec<u8>>,
+    /// The certificate of the EK, or of the key that certified the AK, then the chain that came
+    /// with it, in DER; none on refresh.
+    pub certificates: Vec<Vec<u8>>,
 }
 
 /// What follows from a message.
@@ -171,7 +178,7 @@ struct Open {
     hello: Hello,
     channel: Channel,
     node: NodeId,
-    endorsement: Option<Endorsement>,
+    hardware: Option<Hardware>,
     nonce: Nonce,
     ticket: Ticket,
     selections: Vec<PcrSelection>,
@@ -189,7 +196,15 @@ enum State {
 #[derive(Debug)]
 enum Key {
     Unproved(Activation),
+    /// The key of this certificate is to certify it.
+    Uncertified(AttestationKey, AkCertificate),
     Enrolled(ProvedKey),
+}
+
+/// Of an AK: given before the statements are looked at, or one of them.
+enum Proof {
+    Given(ProvedKey),
+    Due(AttestationKey, AkCertificate),
 }
 
 /// What the TPM's statements established.
@@ -216,20 +231,13 @@ impl Identified {
         if hello.face == Face::Native && channel.svid_spki.is_none() {
             return Err(Refused::new(Reason::CsrMalformed, "csr", "absent", "a request"));
         }
-        let endorsement = endorsement::verify(
-            &hello.ek_certs,
-            &hello.ek_chain,
-            &hello.ek_public,
-            &terms.anchors,
-            now,
-        )
-        .map_err(|error| Refused::tpm(&error))?;
+        let hardware = Hardware::verify(&hello, terms, now)?;
         let ak = AttestationKey::parse(&hello.ak_public).map_err(|error| Refused::tpm(&error))?;
-        let node = NodeId::new(NodeKind::TpmEk, &endorsement.spki_der());
+        let node = NodeId::new(hardware.kind(), &hardware.spki_der());
         let terms = terms.clone();
-        let endorsement = Some(endorsement);
+        let hardware = Some(hardware);
         let (purpose, appraises) = (Purpose::Attest, Appraises::default());
-        Ok(Self { terms, purpose, hello, channel, node, endorsement, ak, appraises })
+        Ok(Self { terms, purpose, hello, channel, node, hardware, ak, appraises })
     }
 
     /// The hello of a refresh: `row` is the node that the connection's certificate names. Only
@@ -251,8 +259,9 @@ impl Identified {
         }
         let channel = Channel { exporter, svid_spki: None };
         demand_channel(hello.face, &channel).map_err(refused)?;
-        if !(hello.ek_certs.is_empty() && hello.ek_public.is_empty() && hello.ek_chain.is_empty()) {
-            return Err(refused(malformed("hello.ek_certs", "present", "none on refresh")));
+        let shown = [&hello.ek_certs, &hello.ek_chain, &hello.ak_certs];
+        if !(hello.ek_public.is_empty() && shown.iter().all(|list| list.is_empty())) {
+            return Err(refused(malformed("hello.certificates", "present", "none on refresh")));
         }
         let ak = AttestationKey::parse(&hello.ak_public)
             .map_err(|error| refused(Refused::tpm(&error)))?;
@@ -263,8 +272,8 @@ impl Identified {
             return Err(refused(Refused::new(Reason::AkMismatch, "ak.name", found, expected)));
         }
         let terms = terms.clone();
-        let (purpose, appraises, endorsement) = (Purpose::Refresh, Appraises::default(), None);
-        Ok(Self { terms, purpose, hello, channel, node, endorsement, ak, appraises })
+        let (purpose, appraises, hardware) = (Purpose::Refresh, Appraises::default(), None);
+        Ok(Self { terms, purpose, hello, channel, node, hardware, ak, appraises })
     }
 
     /// Asks for what the node's profile will look into: the whole list of files in each round, and
@@ -278,24 +287,31 @@ impl Identified {
         &self.node
     }
 
-    /// SHA-256 of the SPKI of the EK that is used: the row is looked up by it.
+    /// What the node's identity is made of; none on refresh.
+    pub fn kind(&self) -> Option<NodeKind> {
+        self.hardware.as_ref().map(Hardware::kind)
+    }
+
+    /// SHA-256 of the SPKI of the EK that is used, or of the AK certificate's key: the row is
+    /// looked up by it.
     pub fn ek_spki_sha256(&self) -> Option<&[u8; 32]> {
-        self.endorsement.as_ref().map(Endorsement::spki_sha256)
+        self.hardware.as_ref().map(Hardware::spki_sha256)
     }
 
     /// The other EKs whose certificates came along. A ban on any of them holds: hand their rows in
     /// as `kin`. None on refresh: the node's row has those of its attestation.
     pub fn other_eks(&self) -> &[[u8; 32]] {
-        self.endorsement.as_ref().map_or(&[], Endorsement::claimed_others)
+        self.hardware.as_ref().map_or(&[], Hardware::claimed_others)
     }
 
-    /// A new row for a machine that an operator admitted by the hash of its EK.
+    /// A new row for a machine that an operator admitted by the hash of its key.
     pub fn admitted_by(&self, admission: &store::EkAdmission, now: Time) -> NodeRow {
         self.new_row(store::Admission::Admitted, now).admitted_by(admission)
     }
 
     fn new_row(&self, admission: store::Admission, now: Time) -> NodeRow {
-        NodeRow::new(self.node.to_string(), NodeKind::TpmEk, admission, now)
+        let kind = self.kind().unwrap_or(NodeKind::TpmEk);
+        NodeRow::new(self.node.to_string(), kind, admission, now)
     }
 
     /// Judges admission and face by the row, and only then makes a challenge. `row` is the node
@@ -325,7 +341,7 @@ impl Identified {
         for row in kin {
             demand_welcome(row)?;
         }
-        entrance(&self.terms, &self.node, self.endorsement.as_ref(), self.hello.face, row)?;
+        entrance(&self.terms, &self.node, self.hardware.as_ref(), self.hello.face, row)?;
         let no_sha1 = row.is_some_and(|row| row.no_sha1);
         let selections = self.selections(no_sha1)?;
         let wanted = self.wanted(row);
@@ -335,13 +351,18 @@ impl Identified {
         // Before the costly part: the ledger is what bounds open challenges.
         let ticket = self.terms.ledger.issue(&nonce, &self.node, now.boot)?;
         let enrolled = row.and_then(|row| row.ak_name.as_deref());
-        let (key, credential) = match &self.endorsement {
-            Some(endorsement) if enrolled != Some(self.ak.name().as_bytes()) => {
+        let (key, credential) = match &self.hardware {
+            // Asked of a known key as well: it costs one signature, and shows that the key of the
+            // certificate is still there.
+            Some(Hardware::Ak { certificate, .. }) => {
+                (Key::Uncertified(self.ak.clone(), certificate.clone()), None)
+            }
+            Some(Hardware::Ek(endorsement)) if enrolled != Some(self.ak.name().as_bytes()) => {
                 let (credential, activation) = Activation::challenge(endorsement, &self.ak, random)
                     .map_err(|error| Refused::tpm(&error))?;
                 (Key::Unproved(activation), Some(credential))
             }
-            Some(endorsement) => {
+            Some(Hardware::Ek(endorsement)) => {
                 let key = ProvedKey::enrolled(self.ak.clone()).beside(endorsement.public());
                 (Key::Enrolled(key), None)
             }
@@ -354,7 +375,7 @@ impl Identified {
             hello: self.hello,
             channel: self.channel,
             node: self.node,
-            endorsement: self.endorsement,
+            hardware: self.hardware,
             nonce,
             ticket,
             selections,
@@ -405,6 +426,9 @@ impl Identified {
         }
         if self.purpose == Purpose::Attest {
             wanted.insert(MediaType::TpmCertify);
+            if self.kind() == Some(NodeKind::TpmAk) {
+                wanted.insert(MediaType::TpmAkCertify);
+            }
         }
         if self.purpose == Purpose::Attest || self.appraises.files {
             // One form of the list is enough; the binary one is what the kernel hashes.
@@ -496,12 +520,13 @@ impl Open {
         let Evidence { items, activated, svid_public, binding_input } = evidence;
         let key = match key {
             Key::Unproved(activation) => {
-                activation.prove(&activated).map_err(|error| Refused::tpm(&error))?
+                Proof::Given(activation.prove(&activated).map_err(|error| Refused::tpm(&error))?)
             }
-            Key::Enrolled(_) if !activated.is_empty() => {
+            _ if !activated.is_empty() => {
                 return Err(malformed("evidence.activated", "present", "no answer: none asked"));
             }
-            Key::Enrolled(key) => key,
+            Key::Enrolled(key) => Proof::Given(key),
+            Key::Uncertified(ak, certificate) => Proof::Due(ak, certificate),
         };
         let intake = Intake::open(items, &self.wanted, self.terms.budget.lease())?;
         let item = |kind: MediaType| {
@@ -513,7 +538,11 @@ impl Open {
         self.demand_certification(certify.is_some(), svid_public.is_some())?;
         let svid_spki = self.svid_spki(svid_public.as_deref())?;
 
-        let ak_name = key.name().map(|name| name.as_bytes().to_vec());
+        let ak_name = match &key {
+            Proof::Given(key) => key.name(),
+            Proof::Due(ak, _) => Some(ak.name()),
+        };
+        let ak_name = ak_name.map(|name| name.as_bytes().to_vec());
         let binding = BindingInput {
             purpose: self.purpose,
             face: self.hello.face,
@@ -529,27 +558,49 @@ impl Open {
         if let (Some(_), Some(spki)) = (&svid_public, &svid_spki) {
             expected = expected.certifying(spki);
         }
-        let claims = verify::Evidence::from_items(
+        let explained = |error: assay_tpm::Error| self.explain(&error, &binding, &binding_input);
+        let evidence = verify::Evidence::from_items(
             item(MediaType::TpmQuote)?,
             certify,
             svid_public.as_deref(),
             Some(item(MediaType::TpmPcrs)?),
         )
-        .and_then(|evidence| verify::verify(&evidence, &key, &expected))
-        .map_err(|error| self.explain(&error, &binding, &binding_input))?;
+        .map_err(explained)?;
+        let key = match key {
+            Proof::Given(key) => key,
+            Proof::Due(ak, certificate) => {
+                // What cannot be read comes before what is not true.
+                evidence.quote.parse().map_err(explained)?;
+                evidence.certify.map(Signed::parse).transpose().map_err(explained)?;
+                let statement = intake.bytes(MediaType::TpmAkCertify).ok_or_else(|| {
+                    let expected = "certified by the key of its certificate";
+                    Refused::new(Reason::AkNotCertified, "ak", "not certified", expected)
+                })?;
+                prove_ak(&ak, &certificate, statement, &qualifying_data).map_err(|error| {
+                    match says_nothing_of_the_ak(&error) {
+                        true => explained(error).renamed(Reason::AkNotCertified),
+                        false => explained(error),
+                    }
+                })?
+            }
+        };
+        let claims = verify::verify(&evidence, &key, &expected).map_err(explained)?;
         let ak = key.attestation_key().cloned().ok_or_else(|| {
             Refused::new(Reason::Internal, "ak", "a bare key", "an attestation key")
         })?;
-        let ek = self.endorsement.as_ref();
+        let ek = match &self.hardware {
+            Some(Hardware::Ek(ek)) => Some(ek),
+            _ => None,
+        };
         let grounds = Grounds {
             message: binding.message(),
             ak_public: self.hello.ak_public.clone(),
             svid_public,
             ek_public: ek.map(|ek| ek.public().raw().to_vec()),
-            ek_certificates: ek.map_or_else(Vec::new, |ek| {
-                let own = ek.certificate().der().to_vec();
-                std::iter::once(own).chain(self.hello.ek_chain.iter().cloned()).collect()
-            }),
+            certificates: self
+                .hardware
+                .as_ref()
+                .map_or_else(Vec::new, |hardware| hardware.certificates(&self.hello)),
         };
         Ok((Genuine { claims, ak, grounds }, intake))
     }
@@ -597,14 +648,19 @@ impl Collected {
         &self.open.node
     }
 
-    /// SHA-256 of the SPKI of the EK that is used; none on refresh.
+    /// As [`Identified::kind`].
+    pub fn kind(&self) -> Option<NodeKind> {
+        self.open.hardware.as_ref().map(Hardware::kind)
+    }
+
+    /// As [`Identified::ek_spki_sha256`].
     pub fn ek_spki_sha256(&self) -> Option<&[u8; 32]> {
-        self.open.endorsement.as_ref().map(Endorsement::spki_sha256)
+        self.open.hardware.as_ref().map(Hardware::spki_sha256)
     }
 
     /// As [`Identified::other_eks`].
     pub fn other_eks(&self) -> &[[u8; 32]] {
-        self.open.endorsement.as_ref().map_or(&[], Endorsement::claimed_others)
+        self.open.hardware.as_ref().map_or(&[], Hardware::claimed_others)
     }
 
     /// The last step, under the node's lock: `row` and `kin` as they are now, and whether the node
@@ -619,11 +675,11 @@ impl Collected {
     ) -> Result<Verified, Refused> {
         let Self { open, proved, items, lease } = self;
         let node = open.node.clone();
-        let endorsement = open.endorsement.as_ref();
+        let hardware = open.hardware.as_ref();
         let entrance = kin
             .iter()
             .try_for_each(demand_welcome)
-            .and_then(|()| entrance(&open.terms, &node, endorsement, open.hello.face, row.as_ref()))
+            .and_then(|()| entrance(&open.terms, &node, hardware, open.hello.face, row.as_ref()))
             .map_err(|refused| open.refused(refused))?;
         let admitted = entrance == Entrance::Admitted;
         Self { open, proved, items, lease }
@@ -648,7 +704,8 @@ impl Collected {
         let before = row.as_ref().and_then(|row| row.ak_name.clone());
         let ak_name = ak.name().as_bytes().to_vec();
         let ak_is_new = before.as_ref() != Some(&ak_name);
-        if ak_is_new && claims.ak_trust() != assay_tpm::Trust::Activation {
+        let proved = matches!(claims.ak_trust(), Trust::Activation | Trust::Iak);
+        if ak_is_new && !proved {
             let expected = hex::encode(before.unwrap_or_default());
             let found = hex::encode(ak_name);
             return Err(Refused::new(Reason::AkMismatch, "ak.name", found, expected));
@@ -666,15 +723,16 @@ impl Collected {
             Entrance::Admitted => store::Admission::Admitted,
             Entrance::AwaitsOperator => store::Admission::Pending,
         };
-        let mut row = row.unwrap_or_else(|| {
-            NodeRow::new(open.node.to_string(), NodeKind::TpmEk, admission, now)
-        });
+        let hardware = open.hardware.as_ref();
+        let kind = hardware.map_or(NodeKind::TpmEk, Hardware::kind);
+        let mut row =
+            row.unwrap_or_else(|| NodeRow::new(open.node.to_string(), kind, admission, now));
         if entrance == Entrance::Admitted {
             // A pending node below a root that admits; an operator's word only ever adds.
             row.admission = store::Admission::Admitted;
         }
-        if let Some(endorsement) = &open.endorsement {
-            put_endorsement(&mut row, endorsement, &open.hello);
+        if let Some(hardware) = hardware {
+            hardware.put(&mut row, &open.hello);
             row.ak_public = Some(open.hello.ak_public.clone());
             row.svid_key_in_tpm = claims.certified_key().is_some();
         }
@@ -689,8 +747,8 @@ impl Collected {
             }
         }
         if row.admission == store::Admission::Pending {
-            let ek = open.endorsement.as_ref().map_or([0; 32], |ek| *ek.spki_sha256());
-            return Err(not_admitted(&ek).with_pending(row));
+            let spki_sha256 = hardware.map_or([0; 32], |hardware| *hardware.spki_sha256());
+            return Err(not_admitted(kind, &spki_sha256).with_pending(row));
         }
         Ok(Verified {
             row,
@@ -719,6 +777,7 @@ impl Open {
         if self.channel.exporter.is_none() {
             list.push("channel: this face does not see it".to_owned());
         }
+        list.extend(self.hardware.iter().flat_map(Hardware::not_checked));
         list.extend(NOT_CHECKED_YET.map(str::to_owned));
         for (algorithm, _) in &self.hello.banks {
             if HashAlgorithm::from_tpm_id(*algorithm).is_none() {
@@ -814,7 +873,7 @@ impl Verified {
 fn entrance(
     terms: &Terms,
     node: &NodeId,
-    endorsement: Option<&Endorsement>,
+    hardware: Option<&Hardware>,
     face: Face,
     row: Option<&NodeRow>,
 ) -> Result<Entrance, Refused> {
@@ -823,12 +882,8 @@ fn entrance(
     {
         return Err(Refused::new(Reason::IdentityChanged, "node.id", node, &row.node_id));
     }
-    let entrance = match endorsement {
-        Some(endorsement) => terms.admission.judge(
-            row,
-            endorsement.spki_sha256(),
-            Some(endorsement.root_sha256()),
-        )?,
+    let entrance = match hardware {
+        Some(hardware) => terms.admission.judge(row, hardware.shown())?,
         None => {
             let admitted = row.filter(|row| row.admission == store::Admission::Admitted);
             let row = admitted.ok_or_else(|| {
@@ -841,6 +896,27 @@ fn entrance(
     };
     demand_face(row.map_or(&[Face::Native][..], |row| &row.faces), face)?;
     Ok(entrance)
+}
+
+fn prove_ak(
+    ak: &AttestationKey,
+    certificate: &AkCertificate,
+    statement: &[u8],
+    qualifying_data: &[u8],
+) -> Result<ProvedKey, assay_tpm::Error> {
+    let certify = Signed::from_item(statement)?;
+    let (public, least) = (ak.public().raw(), HashAlgorithm::Sha256);
+    ak_certificate::prove_ak(certificate, certify, public, qualifying_data, least)
+}
+
+/// The statement is by another key than the certificate's, or of another than the AK.
+fn says_nothing_of_the_ak(error: &assay_tpm::Error) -> bool {
+    matches!(
+        error,
+        assay_tpm::Error::SignatureInvalid
+            | assay_tpm::Error::SignatureScheme { .. }
+            | assay_tpm::Error::CertifiedName { .. }
+    )
 }
 
 /// Native evidence belongs to a channel; without an exporter it belongs to none.
@@ -885,26 +961,4 @@ fn said(
         want: wanted.iter().map(|kind| kind.word().to_owned()).collect(),
     };
     wire::FromServer { message: Some(wire::from_server::Message::Challenge(challenge)) }
-}
-
-/// Only the verified EK becomes the node's. Certificates that came along are kept as they were
-/// shown, and tie nothing to this node: somebody else's could be among them.
-fn put_endorsement(row: &mut NodeRow, endorsement: &Endorsement, hello: &Hello) {
-    if !row.ek_spki_sha256.contains(endorsement.spki_sha256()) {
-        row.ek_spki_sha256.push(*endorsement.spki_sha256());
-    }
-    for other in endorsement.claimed_others() {
-        if row.claimed_eks.len() < limits::MAX_EK_CERTIFICATES && !row.claimed_eks.contains(other) {
-            row.claimed_eks.push(*other);
-        }
-    }
-    for certificate in &hello.ek_certs {
-        if row.ek_certs.len() < limits::MAX_EK_CERTIFICATES && !row.ek_certs.contains(certificate) {
-            row.ek_certs.push(certificate.clone());
-        }
-    }
-    row.ek_root = Some(*endorsement.root_sha256());
-    row.class = Some(endorsement.class());
-    row.device = Some(endorsement.device().into());
-    row.class_asserted = false;
 }

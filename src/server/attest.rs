@@ -55,6 +55,7 @@ use crate::store::Blob;
 use crate::store::Change;
 use crate::store::Counters;
 use crate::store::Keep;
+use crate::store::NodeKind;
 use crate::store::NodeRow;
 use crate::store::StoreError;
 
@@ -189,7 +190,8 @@ impl Exchange<'_> {
             Some(ek) => domain.store.ek(ek).await?,
             None => None,
         };
-        let welcome = known.is_some_and(|known| known.admission.is_some());
+        let admission = known.and_then(|known| known.admission);
+        let welcome = admission.is_some_and(|of| Some(of.kind) == collected.kind());
         let row = candidate.row.filter(|_| welcome);
         self.judge(None, collected, row).await
     }
@@ -234,6 +236,7 @@ impl Exchange<'_> {
             };
             let now = self.domain.clock.now();
             let admission = known.and_then(|known| known.admission);
+            let admission = admission.filter(|of| Some(of.kind) == identified.kind());
             row = admission.map(|admission| identified.admitted_by(&admission, now));
         }
         let kin =
@@ -487,7 +490,8 @@ impl Exchange<'_> {
         let subject = Subject {
             node: id.clone(),
             tpm_class: class,
-            ek_root: row.ek_root,
+            // A root of AK certificates is none of EKs, and no selector may say so.
+            ek_root: row.ek_root.filter(|_| row.kind == NodeKind::TpmEk),
             device: row.device.as_ref().map(Into::into),
             // No exchange carries a TEE report yet.
             tee_bound: false,
@@ -701,8 +705,8 @@ impl Exchange<'_> {
 
 /// The full set at an attestation and where something changed, with all that it takes to verify it
 /// again elsewhere; otherwise the quote and what it signed. Kept for long only where something
-/// changed. Fewer than a record may refer to: six kinds of items, four public parts, and the EK's
-/// certificate with a chain of eight.
+/// changed. Fewer than a record may refer to: eight kinds of items, four public parts, and the
+/// EK's or AK's certificate with a chain of eight.
 fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), StoreError> {
     let full = changed || verified.purpose() == Purpose::Attest;
     let mut blobs = Vec::new();
@@ -724,7 +728,7 @@ fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), St
                 blobs.push(Blob::new(media_type, public.clone(), keep)?);
             }
         }
-        for certificate in &grounds.ek_certificates {
+        for certificate in &grounds.certificates {
             blobs.push(Blob::new(CERTIFICATE, certificate.clone(), keep)?);
         }
     }
@@ -740,6 +744,7 @@ fn keep(media_type: MediaType, changed: bool) -> Keep {
     match media_type {
         MediaType::TpmQuote
         | MediaType::TpmCertify
+        | MediaType::TpmAkCertify
         | MediaType::TpmPcrs
         | MediaType::TcgEventlog
         | MediaType::KernelCmdline

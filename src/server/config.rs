@@ -16,6 +16,7 @@ use assay_evidence::PublicKey;
 use assay_evidence::certificate::Certificate;
 use assay_evidence::certificate::CertificateError;
 use assay_evidence::crypto;
+use assay_tpm::AkAnchors;
 use assay_tpm::endorsement::Anchors;
 use serde::Deserialize;
 use toml::Spanned;
@@ -91,10 +92,14 @@ pub struct Nodes {
     pub policy: Policy,
     pub admit: BTreeSet<Admit>,
     pub anchors: Anchors,
+    /// Whom AK certificates come from, where there is none of an EK.
+    pub ak_anchors: AkAnchors,
     /// Whether an operator may have attestation keys certified.
     pub certify_attestation_keys: bool,
     /// SHA-256 of the root certificates below which any EK is welcome.
     pub admit_roots: BTreeSet<[u8; 32]>,
+    /// … any machine with an AK certificate.
+    pub admit_ak_roots: BTreeSet<[u8; 32]>,
     /// Among them are roots of vendors, whose TPMs anybody can buy.
     pub danger_admit_vendor_roots: bool,
     /// The folder that relative profile paths of `assay node admit` start from.
@@ -159,13 +164,13 @@ pub enum ConfigError {
     #[error("`{key}`, line {line}: {fault}")]
     EkRoot { key: &'static str, line: usize, fault: String },
     #[error(
-        "`nodes.ek_root`, line {line}: `admit = true` for a root of `{vendor}` lets in any TPM that \
+        "`{key}`, line {line}: `admit = true` for a root of `{vendor}` lets in any TPM that \
          this vendor ever made, and anybody can buy one; admit nodes one by one, or set \
          `danger_admit_vendor_roots = true` in `[nodes]` to accept that"
     )]
-    VendorRootAdmitted { line: usize, vendor: String },
+    VendorRootAdmitted { key: &'static str, line: usize, vendor: String },
     #[error(
-        "`danger_admit_vendor_roots` goes with `admit = true` in an `ek_root` of a vendor, found none"
+        "`danger_admit_vendor_roots` goes with `admit = true` for a root of a vendor, found none"
     )]
     NeedlessAdmitDanger,
     #[error("`danger_software_keys` goes with `custody = \"software\"` alone, found custody `tpm`")]
@@ -233,6 +238,8 @@ struct NodesSyntax {
     admit: Vec<Admit>,
     #[serde(default)]
     ek_root: Vec<Spanned<EkRootSyntax>>,
+    #[serde(default)]
+    ak_root: Vec<Spanned<EkRootSyntax>>,
     #[serde(default)]
     certify_attestation_keys: bool,
     #[serde(default)]
@@ -354,7 +361,7 @@ impl KeysSyntax {
                     return Err(absent("keys.ek_root", expected));
                 }
                 let roots = EkRoots::judged("keys.ek_root", self.ek_root, reader)?;
-                Ok(Custody::Tpm { tcti, anchors: roots.anchors })
+                Ok(Custody::Tpm { tcti, anchors: roots.anchors() })
             }
         }
     }
@@ -392,16 +399,19 @@ impl NodesSyntax {
             .map(|path| profile_key(&folder.join(path)))
             .collect::<Result<Vec<_>, _>>()?;
         let roots = EkRoots::judged("nodes.ek_root", self.ek_root, reader)?;
-        roots.demand_danger(self.danger_admit_vendor_roots)?;
+        let ak_roots = EkRoots::judged("nodes.ak_root", self.ak_root, reader)?;
+        EkRoots::demand_danger(&[&roots, &ak_roots], self.danger_admit_vendor_roots)?;
         Ok(Nodes {
             profile: load_profile(&profile_path, &profile_keys)?,
             profile_path,
             profile_keys,
             policy,
             admit: self.admit.into_iter().collect(),
-            anchors: roots.anchors,
+            admit_roots: roots.admitted.clone(),
+            anchors: roots.anchors(),
+            admit_ak_roots: ak_roots.admitted.clone(),
+            ak_anchors: ak_roots.ak_anchors(),
             certify_attestation_keys: self.certify_attestation_keys,
-            admit_roots: roots.admitted,
             danger_admit_vendor_roots: self.danger_admit_vendor_roots,
             folder: folder.to_path_buf(),
         })

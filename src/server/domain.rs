@@ -160,10 +160,15 @@ impl Domain {
             terms: Terms {
                 trust_domain: config.trust_domain.clone(),
                 anchors: Arc::new(config.nodes.anchors.clone()),
+                ak_anchors: Arc::new(config.nodes.ak_anchors.clone()),
                 admission: Arc::new(Admission {
                     operator: config.nodes.admit.contains(&Admit::Operator),
                     roots: match config.nodes.admit.contains(&Admit::Root) {
                         true => config.nodes.admit_roots.clone(),
+                        false => BTreeSet::new(),
+                    },
+                    ak_roots: match config.nodes.admit.contains(&Admit::Root) {
+                        true => config.nodes.admit_ak_roots.clone(),
                         false => BTreeSet::new(),
                     },
                 }),

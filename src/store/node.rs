@@ -13,10 +13,11 @@ use crate::spiffe::Serial;
 use crate::store::hexadecimal;
 
 /// What a node's identity is taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NodeKind {
     /// The SPKI of the EK certificate's key.
+    #[default]
     TpmEk,
     /// The SPKI of the AK certificate's key.
     TpmAk,
@@ -98,17 +99,17 @@ pub struct NodeRow {
     #[serde(skip)]
     pub revision: i64,
     pub kind: NodeKind,
-    /// SPKI SHA-256 of every EK seen on this node.
+    /// SPKI SHA-256 of every key that stood for this node: its EKs, or the key of its AK certificate.
     #[serde(with = "hexadecimal::list", default)]
     pub ek_spki_sha256: Vec<[u8; 32]>,
     /// EKs whose certificates came along and that were not proved: somebody else's may be among
     /// them. Good for refusing, never for allowing.
     #[serde(with = "hexadecimal::list", default)]
     pub claimed_eks: Vec<[u8; 32]>,
-    /// Every EK certificate seen, in DER.
+    /// Every such certificate seen, in DER.
     #[serde(with = "hexadecimal::list", default)]
     pub ek_certs: Vec<Vec<u8>>,
-    /// SHA-256 of the root certificate that the EK chain ended in.
+    /// SHA-256 of the root certificate that their chain ended in.
     #[serde(with = "hexadecimal::option", default)]
     pub ek_root: Option<[u8; 32]>,
     pub class: Option<TpmClass>,
@@ -157,9 +158,13 @@ pub struct NodeRow {
     pub logs: BTreeMap<String, String>,
 }
 
-/// What an operator said of a node that is known by the hash of its EK alone.
+/// What an operator said of a node that is known by the hash alone of its EK, or of its AK
+/// certificate's key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EkAdmission {
+    /// Whose key it is; what was written before there was a choice is of EKs.
+    #[serde(default)]
+    pub kind: NodeKind,
     #[serde(with = "hex::serde")]
     pub spki_sha256: [u8; 32],
     #[serde(default)]

@@ -609,6 +609,7 @@ async fn an_ek_can_be_admitted_before_its_node_is_seen() {
     let house = House::new();
     let store = house.open();
     let admission = EkAdmission {
+        kind: NodeKind::TpmEk,
         spki_sha256: [1; 32],
         owner: "ops".to_owned(),
         labels: BTreeMap::from([("rack".to_owned(), "7".to_owned())]),
@@ -686,6 +687,7 @@ async fn nodes_that_wait_for_an_operator_are_bounded_and_the_most_silent_goes_fi
     // The first of all speaks again; the second one's EK was entered by an operator.
     store.commit(vec![pending(0, 1)], Vec::new()).await.unwrap();
     let admission = EkAdmission {
+        kind: NodeKind::TpmEk,
         spki_sha256: [[0, 0, 0, 1].as_slice(), &[0; 28]].concat().try_into().unwrap(),
         owner: String::new(),
         labels: BTreeMap::new(),

@@ -115,6 +115,7 @@ impl Host {
                 ek_certs: found.certificates.iter().map(|c| c.der().to_vec()).collect(),
                 ek_public: ek.public().raw().to_vec(),
                 ek_chain: found.chain.iter().map(|c| c.der().to_vec()).collect(),
+                ak_certs: Vec::new(),
                 ak_public: ak.public().raw().to_vec(),
                 ak_name: ak.public().name().as_bytes().to_vec(),
                 log_sha256: None,
@@ -161,6 +162,7 @@ impl Host {
                 quote: quote.statement,
                 pcrs: quote.values,
                 certified,
+                ak_certified: None,
                 logs: Vec::new(),
             }
         })

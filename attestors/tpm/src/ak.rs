@@ -83,7 +83,8 @@ pub enum Trust {
     Caller,
     /// A certificate that chains to a given root names the key.
     Certificate,
-    /// An IAK, which such a certificate names, says that the key is in its TPM.
+    /// Another key, which such a certificate names (the maker's IAK, a cloud's AK), says that this
+    /// one is in its TPM.
     Iak,
 }
 
@@ -145,7 +146,7 @@ impl ProvedKey {
         self.certified_by(certificate.ok_or(Error::AkCertificateKey)?)
     }
 
-    /// Only `idevid` calls this, when the IAK of that certificate certified the key.
+    /// Only `ak_certificate` calls this, when the key of that certificate certified this one.
     pub(crate) fn vouched(key: AttestationKey, iak: &AkCertificate) -> ProvedKey {
         ProvedKey { trust: Trust::Iak, certificate: Some(iak.clone()), ..ProvedKey::enrolled(key) }
     }

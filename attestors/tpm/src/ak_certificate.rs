@@ -5,17 +5,111 @@
 //! caller's decision; what the certificate says of the device is only as good as that CA.
 
 use assay_evidence::Certificate;
+use assay_evidence::HashAlgorithm;
 use assay_evidence::PublicKey;
 use assay_evidence::Reason;
 use assay_evidence::Time;
+use assay_evidence::certificate::AltName;
 use assay_evidence::chain;
 use assay_evidence::chain::ChainError;
 use assay_evidence::chain::Path;
 use assay_evidence::chain::Rules;
 
+use crate::ak::AttestationKey;
+use crate::ak::ProvedKey;
 use crate::endorsement;
 use crate::endorsement::Device;
+use crate::endorsement::TpmClass;
 use crate::error::Error;
+use crate::structures::name::Hierarchy;
+use crate::structures::public::Public;
+use crate::verify::Signed;
+use crate::verify::UnknownParent;
+use crate::verify::verify_certify;
+
+/// Whose certificates of attestation keys count: a role of their own, in which no root of
+/// endorsement certificates stands unless somebody puts it there as well.
+#[derive(Clone, Debug, Default)]
+pub struct AkAnchors {
+    roots: Vec<Certificate>,
+    classes: Vec<TpmClass>,
+    intermediates: Vec<Certificate>,
+}
+
+impl AkAnchors {
+    pub fn new(roots: Vec<(Certificate, TpmClass)>, intermediates: Vec<Certificate>) -> AkAnchors {
+        let (roots, classes) = roots.into_iter().unzip();
+        AkAnchors { roots, classes, intermediates }
+    }
+
+    /// Verifies a certificate whose key is to certify others, and says of which class the TPMs
+    /// below its root are. `chain` is what came along.
+    ///
+    /// A maker certifies an unrestricted IDevID beside the IAK, and an unrestricted key can sign
+    /// any statement. The certificate alone tells them apart, so one of a device's key must say
+    /// tcg-kp-AIKCertificate; of others the CA is believed to certify attestation keys alone.
+    pub fn verify(
+        &self,
+        certificate: &Certificate,
+        chain: &[Certificate],
+        now: Time,
+    ) -> Result<(AkCertificate, TpmClass), Error> {
+        let extensions = certificate.extensions();
+        let of_a_device = |name: &AltName| matches!(name, AltName::HardwareModule { .. });
+        if extensions.extended_key_usage.is_none()
+            && extensions.subject_alt_names.iter().any(of_a_device)
+        {
+            return Err(Error::AkProfile("a device's key without tcg-kp-AIKCertificate"));
+        }
+        let intermediates: Vec<_> = chain.iter().chain(&self.intermediates).cloned().collect();
+        let found = verify(certificate, &intermediates, &self.roots, now)?;
+        let root = self.roots.iter().position(|root| &root.sha256() == found.root_sha256());
+        let class = root.and_then(|root| self.classes.get(root));
+        let class = *class.ok_or(Error::AkChain(ChainError::Untrusted))?;
+        Ok((found, class))
+    }
+}
+
+/// The key of a verified certificate says of another attestation key that it is in its TPM.
+///
+/// Of the certified key the certificate alone is known, so that it is restricted is its CA's word.
+/// `certify` is TPM2_Certify over qualifying data that is fresh; `ak_public` a TPMT_PUBLIC or a
+/// TPM2B_PUBLIC.
+pub fn prove_ak(
+    by: &AkCertificate,
+    certify: Signed<'_>,
+    ak_public: &[u8],
+    qualifying_data: &[u8],
+    min_hash: HashAlgorithm,
+) -> Result<ProvedKey, Error> {
+    let signer = ProvedKey::certified(by)?;
+    prove_ak_by(&signer, by, certify, ak_public, qualifying_data, min_hash)
+}
+
+/// The same by a signer of which more may be known.
+pub(crate) fn prove_ak_by(
+    signer: &ProvedKey,
+    certificate: &AkCertificate,
+    certify: Signed<'_>,
+    ak_public: &[u8],
+    qualifying_data: &[u8],
+    min_hash: HashAlgorithm,
+) -> Result<ProvedKey, Error> {
+    let key = AttestationKey::new(Public::parse_file(ak_public)?)?;
+    let certification = verify_certify(
+        certify,
+        ak_public,
+        signer,
+        qualifying_data,
+        min_hash,
+        UnknownParent::Refuse,
+    )?;
+    // Only there the TPM shows its true counters to whoever reads the key's quotes.
+    match certification.certified_key().hierarchy() {
+        Some(Hierarchy::Endorsement) => Ok(ProvedKey::vouched(key, certificate)),
+        found => Err(Error::AkHierarchy { found }),
+    }
+}
 
 /// Made only where its chain was verified.
 #[derive(Clone, Debug)]

@@ -109,6 +109,17 @@ impl Device {
         })
     }
 
+    /// A key that a maker or a cloud left under this handle, such as an IAK; its authorisation value
+    /// must be empty.
+    pub fn persistent_key(&self, handle: u32) -> Result<DeviceKey, Error> {
+        self.queue.ask("a persistent key", |to| owner::Command::PersistentKey(handle, to))
+    }
+
+    /// What an NV index holds; nothing if there is none, or it may not be read.
+    pub fn nv(&self, index: u32) -> Result<Option<Vec<u8>>, Error> {
+        self.queue.ask("an NV index", |to| owner::Command::Nv(index, to))
+    }
+
     /// Answer a challenge: contents of TPM2B_ID_OBJECT and TPM2B_ENCRYPTED_SECRET in, secret out.
     pub fn activate(
         &self,

@@ -23,7 +23,6 @@ use crate::ak_certificate::DIGITAL_SIGNATURE;
 use crate::certified;
 use crate::claims::Certification;
 use crate::error::Error;
-use crate::structures::name::Hierarchy;
 use crate::structures::public::Attributes;
 use crate::structures::public::Public;
 use crate::verify::Signed;
@@ -127,20 +126,14 @@ pub fn prove_ak(
 
     let signer =
         iak.attestation_key().ok_or(Error::AkNotRestricted { found: iak.public.attributes() })?;
-    let key = AttestationKey::new(Public::parse_file(ak_public)?)?;
-    let certification = verify_certify(
+    ak_certificate::prove_ak_by(
+        &signer,
+        &iak.certificate,
         certify,
         ak_public,
-        &signer,
         qualifying_data,
         min_hash,
-        UnknownParent::Refuse,
-    )?;
-    // Only there the TPM shows its true counters to whoever reads the key's quotes.
-    match certification.certified_key().hierarchy() {
-        Some(Hierarchy::Endorsement) => Ok(ProvedKey::vouched(key, &iak.certificate)),
-        found => Err(Error::AkHierarchy { found }),
-    }
+    )
 }
 
 /// The key of a DevID certificate is in the TPM of that attestation key, and cannot leave it.

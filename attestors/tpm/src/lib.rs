@@ -36,6 +36,7 @@ pub mod verify;
 pub use crate::ak::AttestationKey;
 pub use crate::ak::ProvedKey;
 pub use crate::ak::Trust;
+pub use crate::ak_certificate::AkAnchors;
 pub use crate::ak_certificate::AkCertificate;
 pub use crate::certified::CertifiedKey;
 pub use crate::claims::Certification;

@@ -41,6 +41,7 @@ use crate::store::AuthorityState;
 use crate::store::Change;
 use crate::store::EkAdmission;
 use crate::store::Flag;
+use crate::store::NodeKind;
 use crate::store::NodeRow;
 use crate::store::Serials;
 use crate::store::StoreError;
@@ -155,15 +156,16 @@ impl AdminApi {
         node.ok_or_else(|| Status::not_found(format!("no node `{node_id}`")))
     }
 
-    async fn admit_ek(
+    async fn admit_key(
         &self,
         caller: &Caller,
-        spki_sha256: [u8; 32],
+        (kind, spki_sha256): (NodeKind, [u8; 32]),
         welcome: Welcome,
     ) -> Result<proto::NodeState, Status> {
         let domain = &self.0;
         let known = domain.store.ek(&spki_sha256).await.map_err(store)?;
         let admission = EkAdmission {
+            kind,
             spki_sha256,
             owner: welcome.owner.clone(),
             labels: welcome.labels.clone(),
@@ -174,7 +176,11 @@ impl AdminApi {
             admitted_at: domain.clock.now(),
         };
         let mut arguments = welcome.arguments();
-        arguments.insert("ek_sha256".to_owned(), hex::encode(spki_sha256));
+        let key = match kind {
+            NodeKind::TpmEk => "ek_sha256",
+            NodeKind::TpmAk => "ak_sha256",
+        };
+        arguments.insert(key.to_owned(), hex::encode(spki_sha256));
         let record = Draft {
             subject: crate::records::Subject::TrustDomain,
             actor: caller.actor(),
@@ -321,7 +327,7 @@ impl AdminApi {
                 return Ok(Said::Hash);
             }
         }
-        let roots = &self.0.terms.admission.roots;
+        let roots = self.0.terms.admission.roots_of(row.kind);
         Ok(match row.ek_root.is_some_and(|root| roots.contains(&root)) {
             true => Said::Root,
             false => Said::Operator,
@@ -579,7 +585,7 @@ impl proto::admin_server::Admin for AdminApi {
         let caller = caller_of(&request)?;
         let asked = request.into_inner();
         let welcome = Welcome::parse(&self.0, &asked)?;
-        let spki_sha256 = match asked.by {
+        let key = match asked.by {
             Some(By::NodeId(node_id)) => {
                 let state = self
                     .amend(&caller, "node-admit", &node_id, welcome.arguments(), move |row| {
@@ -589,24 +595,15 @@ impl proto::admin_server::Admin for AdminApi {
                     .await?;
                 return Ok(Response::new(state));
             }
-            Some(By::EkSha256(digest)) => digest
-                .as_slice()
-                .try_into()
-                .map_err(|_| Status::invalid_argument("`ek_sha256` has not 32 bytes"))?,
-            Some(By::EkCertificate(der)) => {
-                let invalid = |fault: String| Status::invalid_argument(fault);
-                let certificate = Certificate::parse(&der)
-                    .map_err(|error| invalid(format!("`ek_certificate`: {error}")))?;
-                let key = certificate
-                    .public_key()
-                    .map_err(|error| invalid(format!("`ek_certificate`: {error}")))?;
-                key.spki_sha256()
-            }
+            Some(By::EkSha256(digest)) => (NodeKind::TpmEk, digest32("ek_sha256", &digest)?),
+            Some(By::AkSha256(digest)) => (NodeKind::TpmAk, digest32("ak_sha256", &digest)?),
+            Some(By::EkCertificate(der)) => (NodeKind::TpmEk, key_of("ek_certificate", &der)?),
+            Some(By::AkCertificate(der)) => (NodeKind::TpmAk, key_of("ak_certificate", &der)?),
             None => return Err(Status::invalid_argument("`by` is missing: whom to admit")),
         };
-        let state = self.admit_ek(&caller, spki_sha256, welcome).await?;
-        let ek = hex::encode(spki_sha256);
-        tracing::info!(decision = "node-admit", caller = caller.name(), ek);
+        let state = self.admit_key(&caller, key, welcome).await?;
+        let (kind, key) = (key.0.as_str(), hex::encode(key.1));
+        tracing::info!(decision = "node-admit", caller = caller.name(), kind, key);
         Ok(Response::new(state))
     }
 
@@ -881,7 +878,7 @@ fn said(record: &Record) -> proto::Record {
 /// A host that is welcome and has not come yet: its id is not known, the hash does not tell it.
 fn unseen(admission: &EkAdmission) -> proto::NodeState {
     proto::NodeState {
-        hardware: "tpm-ek".to_owned(),
+        hardware: admission.kind.as_str().to_owned(),
         hardware_digest: admission.spki_sha256.to_vec(),
         ek_sha256: vec![admission.spki_sha256.to_vec()],
         admission: proto::node_state::Admission::Hash.into(),
@@ -892,6 +889,19 @@ fn unseen(admission: &EkAdmission) -> proto::NodeState {
         no_sha1: admission.no_sha1,
         ..Default::default()
     }
+}
+
+fn digest32(field: &str, digest: &[u8]) -> Result<[u8; 32], Status> {
+    let fault = || Status::invalid_argument(format!("`{field}` has not 32 bytes"));
+    digest.try_into().map_err(|_| fault())
+}
+
+/// SHA-256 of the SPKI of a certificate's key.
+fn key_of(field: &str, der: &[u8]) -> Result<[u8; 32], Status> {
+    let invalid = |fault: String| Status::invalid_argument(format!("`{field}`: {fault}"));
+    let certificate = Certificate::parse(der).map_err(|error| invalid(error.to_string()))?;
+    let key = certificate.public_key().map_err(|error| invalid(error.to_string()))?;
+    Ok(key.spki_sha256())
 }
 
 fn page(asked: u32, default: usize) -> usize {

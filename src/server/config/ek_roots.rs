@@ -1,4 +1,5 @@
-//! `[[keys.ek_root]]` and `[[nodes.ek_root]]`: whom TPMs come from, by a shipped pack or by files.
+//! `[[keys.ek_root]]` and `[[nodes.ek_root]]`: whom TPMs come from, by a shipped pack or by files;
+//! and `[[nodes.ak_root]]`, the same of attestation keys: a role of its own, a list of its own.
 //!
 //! A root says that a TPM is genuine. That any genuine TPM is let in is said by `admit = true`, and
 //! for the roots of vendors only with a switch that carries `danger` in its name: anybody can buy a
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use assay_evidence::certificate::Certificate;
 use assay_evidence::chain;
+use assay_tpm::AkAnchors;
 use assay_tpm::endorsement::Anchors;
 use assay_tpm::endorsement::EkRoot;
 use assay_tpm::endorsement::TpmClass;
@@ -36,11 +38,12 @@ pub(super) struct EkRootSyntax {
 
 /// All roots of one list.
 pub(super) struct EkRoots {
-    pub anchors: Anchors,
+    roots: Vec<EkRoot>,
+    intermediates: Vec<Certificate>,
     /// SHA-256 of those whose EKs are welcome at sight.
     pub admitted: BTreeSet<[u8; 32]>,
-    /// The first of those that is a vendor's: its line, the vendor.
-    vendor_admitted: Option<(usize, String)>,
+    /// The first of those that is a vendor's: the list, its line, the vendor.
+    vendor_admitted: Option<(&'static str, usize, String)>,
 }
 
 impl EkRoots {
@@ -59,7 +62,8 @@ impl EkRoots {
             if root.admit {
                 for EkRoot { certificate, .. } in &pinned {
                     admitted.insert(certificate.sha256());
-                    let vendor = vendor_of(certificate).map(|vendor| (line, vendor.to_owned()));
+                    let vendor = vendor_of(certificate);
+                    let vendor = vendor.map(|vendor| (key, line, vendor.to_owned()));
                     vendor_admitted = vendor_admitted.or(vendor);
                 }
             }
@@ -76,18 +80,29 @@ impl EkRoots {
         }
         // What the operator says of a root wins over what a pack says of it.
         roots.append(&mut shipped);
-        Ok(Self { anchors: Anchors::new(roots, intermediates), admitted, vendor_admitted })
+        Ok(Self { roots, intermediates, admitted, vendor_admitted })
     }
 
     /// The roots of vendors are let in by the switch, and the switch is there for nothing else.
-    pub(super) fn demand_danger(&self, switch: bool) -> Result<(), ConfigError> {
-        match (&self.vendor_admitted, switch) {
-            (Some((line, vendor)), false) => {
-                Err(ConfigError::VendorRootAdmitted { line: *line, vendor: vendor.clone() })
+    pub(super) fn demand_danger(lists: &[&Self], switch: bool) -> Result<(), ConfigError> {
+        match (lists.iter().find_map(|list| list.vendor_admitted.clone()), switch) {
+            (Some((key, line, vendor)), false) => {
+                Err(ConfigError::VendorRootAdmitted { key, line, vendor })
             }
             (None, true) => Err(ConfigError::NeedlessAdmitDanger),
             _ => Ok(()),
         }
+    }
+
+    /// For certificates of endorsement keys.
+    pub(super) fn anchors(self) -> Anchors {
+        Anchors::new(self.roots, self.intermediates)
+    }
+
+    /// For certificates of attestation keys.
+    pub(super) fn ak_anchors(self) -> AkAnchors {
+        let pair = |root: EkRoot| (root.certificate, root.class);
+        AkAnchors::new(self.roots.into_iter().map(pair).collect(), self.intermediates)
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) struct Connection {
     /// The one used longest ago comes first.
     // INVARIANT: at most MAX_LOADED.
     loaded: Vec<Loaded>,
+    /// Persistent keys, which take no room in the TPM.
+    opened: Vec<Loaded>,
     /// Held as long as the context, and let go after it.
     _alone: Option<UnixListener>,
 }
@@ -71,7 +73,8 @@ impl Connection {
         };
         let context = Context::new(address.to_tcti()?).map_err(error::of("TPM2_Startup"));
         let context = context.map_err(|error| named(error, address))?;
-        let mut connection = Connection { context, loaded: Vec::new(), _alone: alone };
+        let mut connection =
+            Connection { context, loaded: Vec::new(), opened: Vec::new(), _alone: alone };
         if !address.cleans_up() {
             connection.flush_leftovers(address)?;
         }
@@ -152,6 +155,7 @@ impl Connection {
             return Ok(handle);
         }
         let handle = match key.recipe() {
+            Recipe::Persistent { handle } => return self.open_persistent(*handle, name),
             Recipe::Primary { hierarchy, template, auth } => {
                 self.make_room(1, beside);
                 let (handle, public) = self.primary(*hierarchy, template, auth)?;
@@ -168,6 +172,49 @@ impl Connection {
         };
         self.loaded.push(Loaded { name, handle });
         Ok(handle)
+    }
+
+    /// A key under a persistent handle, whatever it is.
+    pub(super) fn persistent_key(&mut self, handle: u32) -> Result<DeviceKey, Error> {
+        let (mut object, public) = self.read_persistent(handle)?;
+        self.context.tr_close(&mut object).map_err(error::of("ReadPublic"))?;
+        Ok(DeviceKey::new(public, Recipe::Persistent { handle }))
+    }
+
+    fn open_persistent(&mut self, handle: u32, name: Name) -> Result<KeyHandle, Error> {
+        if let Some(known) = self.opened.iter().find(|known| known.name == name) {
+            return Ok(known.handle);
+        }
+        let (mut object, public) = self.read_persistent(handle)?;
+        if public.name() != name {
+            self.context.tr_close(&mut object).map_err(error::of("ReadPublic"))?;
+            return Err(Error::KeyGone);
+        }
+        let handle = KeyHandle::from(object);
+        self.opened.push(Loaded { name, handle });
+        Ok(handle)
+    }
+
+    fn read_persistent(&mut self, handle: u32) -> Result<(ObjectHandle, Public), Error> {
+        let absent = Error::NoSuchHandle { handle };
+        // What is not there is answered like what was flushed, and would be asked for again.
+        let found = self.handles(handle, handle)?;
+        let Some(found) = found.into_iter().next() else { return Err(absent) };
+        let failed = error::of("ReadPublic");
+        let opened = self.context.execute_without_session(|c| c.tr_from_tpm_public(found));
+        let mut object = opened.map_err(&failed)?;
+        let read = self
+            .context
+            .execute_without_session(|context| context.read_public(object.into()))
+            .map_err(&failed)
+            .and_then(|(public, _, _)| area(&public, "ReadPublic"));
+        match read {
+            Ok(public) => Ok((object, public)),
+            Err(error) => {
+                self.context.tr_close(&mut object).map_err(&failed)?;
+                Err(error)
+            }
+        }
     }
 
     pub(super) fn unload(&mut self, key: &DeviceKey) -> Result<(), Error> {

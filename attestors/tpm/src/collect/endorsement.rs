@@ -154,6 +154,14 @@ impl Connection {
         Ok(None)
     }
 
+    /// What stands under this number, if anything does.
+    pub(super) fn nv(&mut self, index: u32) -> Result<Option<Vec<u8>>, Error> {
+        match self.handles(index, index)?.into_iter().next() {
+            Some(handle) => self.read_nv(handle),
+            None => Ok(None),
+        }
+    }
+
     /// A whole index; nothing if it may not be read or was never written.
     fn read_nv(&mut self, handle: TpmHandle) -> Result<Option<Vec<u8>>, Error> {
         let failed = error::of("NV_ReadPublic");

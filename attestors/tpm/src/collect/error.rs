@@ -34,6 +34,8 @@ pub enum Error {
     KeyGone,
     #[error("the TPM has no endorsement certificate whose key it also has")]
     NoEndorsement,
+    #[error("the TPM has nothing under the handle {handle:#010x}")]
+    NoSuchHandle { handle: u32 },
     #[error("the TPM's answer to {command} cannot be read")]
     Unreadable { command: &'static str, source: Option<Box<crate::Error>> },
     #[error("the registers kept moving: {tries} quotes, none of them of the values read")]

@@ -25,6 +25,8 @@ pub(super) enum Recipe {
     Primary { hierarchy: Hierarchy, template: Vec<u8>, auth: Zeroizing<Vec<u8>> },
     /// TPM2_Load below the storage root key.
     Child { private: Vec<u8>, auth: Zeroizing<Vec<u8>> },
+    /// It is in the TPM for good, under this handle, with an empty authorisation value.
+    Persistent { handle: u32 },
 }
 
 impl DeviceKey {

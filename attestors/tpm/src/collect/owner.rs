@@ -36,6 +36,8 @@ type Reply<T> = mpsc::SyncSender<Result<T, Error>>;
 pub(super) enum Command {
     EkCertificates(Reply<EkCertificates>),
     EndorsementKey(EkCertificates, Reply<EndorsementKey>),
+    PersistentKey(u32, Reply<DeviceKey>),
+    Nv(u32, Reply<Option<Vec<u8>>>),
     CreatePrimary(Hierarchy, Vec<u8>, Zeroizing<Vec<u8>>, Reply<DeviceKey>),
     Activate(EndorsementKey, DeviceKey, Vec<u8>, Vec<u8>, Reply<Zeroizing<Vec<u8>>>),
     Banks(Reply<Vec<Bank>>),
@@ -141,6 +143,10 @@ impl Owner {
             Command::EndorsementKey(found, reply) => {
                 self.answer(wanted_by, &reply, |tpm| tpm.endorsement_key(&found.certificates));
             }
+            Command::PersistentKey(handle, reply) => {
+                self.answer(wanted_by, &reply, |tpm| tpm.persistent_key(handle));
+            }
+            Command::Nv(index, reply) => self.answer(wanted_by, &reply, |tpm| tpm.nv(index)),
             Command::CreatePrimary(hierarchy, template, auth, reply) => {
                 self.answer(wanted_by, &reply, |tpm| {
                     tpm.create_primary(hierarchy, template.clone(), auth.clone())
