@@ -3,7 +3,6 @@
 //! One variant per cause; [`Error::reason`] gives the product's stable code. The text of a source
 //! is never repeated in the text of its bearer.
 
-use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::Reason;
 use assay_evidence::certificate::CertificateError;
@@ -14,6 +13,8 @@ use assay_evidence::reader::ReadError;
 
 use crate::structures::name::Hierarchy;
 use crate::structures::public::Attributes;
+
+mod finding;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -186,135 +187,6 @@ impl Error {
             Error::BankWeak { .. } => Reason::PcrBankWeak,
             Error::ResetBetween { .. } => Reason::ResetUnexplained,
         }
-    }
-
-    /// The same as one line of a refusal.
-    pub fn finding(&self) -> Finding {
-        let (claim, found, expected) = self.values();
-        Finding::new(self.reason(), claim, found, expected, self.source_clause())
-    }
-
-    fn values(&self) -> (&'static str, String, String) {
-        let hex = |bytes: &[u8]| hex::encode(bytes);
-        match self {
-            Error::AkNotRestricted { found } => {
-                ("ak.attributes", found.to_string(), "restricted".into())
-            }
-            Error::AkNotFixed { found } => {
-                ("ak.attributes", found.to_string(), "fixedTPM, fixedParent".into())
-            }
-            Error::AkExternalOrigin { found } => {
-                ("ak.attributes", found.to_string(), "sensitiveDataOrigin".into())
-            }
-            Error::AkAttributes { found } => {
-                ("ak.attributes", found.to_string(), "sign, no decrypt, nothing unknown".into())
-            }
-            Error::AkHierarchy { found } => {
-                ("ak.hierarchy", hierarchy_name(*found), "endorsement".into())
-            }
-            Error::KeyNotFixed { found } => (
-                "certified_key.attributes",
-                found.to_string(),
-                "fixedTPM, fixedParent, sensitiveDataOrigin".into(),
-            ),
-            Error::KeyAttributes { found, expected } => {
-                ("certified_key.attributes", found.to_string(), expected.to_string())
-            }
-            Error::DevidTemplate { found } => (
-                "device_key.template",
-                found.to_string(),
-                "a template of TPM 2.0 Keys for Device Identity and Attestation".into(),
-            ),
-            Error::SvidKeyHierarchy { found } => {
-                ("certified_key.hierarchy", hierarchy_name(*found), "null".into())
-            }
-            Error::CertifiedName { found, expected } => {
-                ("certified_key.name", found.clone(), expected.clone())
-            }
-            Error::SvidKeyNotCertified { found, expected } => {
-                ("certified_key.spki_sha256", found.clone(), expected.clone())
-            }
-            Error::SignatureScheme { found, expected } => {
-                ("signature.scheme", found.clone(), expected.clone())
-            }
-            Error::SignatureHashWeak { found, expected } => {
-                ("signature.hash", found.to_string(), expected.to_string())
-            }
-            Error::Magic { found } => ("attest.magic", format!("{found:08x}"), "ff544347".into()),
-            Error::Kind { found, expected } => {
-                ("attest.type", format!("{found:04x}"), format!("{expected:04x}"))
-            }
-            Error::Nonce { found, expected } => ("attest.extra_data", hex(found), hex(expected)),
-            Error::Selection { found, expected } => {
-                ("pcrs.selection", found.clone(), expected.clone())
-            }
-            Error::ValuesSize { found, expected } => {
-                ("pcrs.size", found.to_string(), expected.to_string())
-            }
-            Error::RegisterDigest { found, expected } => {
-                ("pcrs.digest", found.clone(), expected.clone())
-            }
-            Error::ResetBetween { quote, certify } => {
-                ("clock.counters", format!("{certify:?}"), format!("{quote:?}"))
-            }
-            Error::AkCertificateKey => {
-                ("ak.certificate", "another key".into(), "the key that signed".into())
-            }
-            Error::AkProfile(fault) => {
-                ("ak.certificate", (*fault).into(), "a certificate of an attestation key".into())
-            }
-            Error::AkChain(fault) => ("ak.chain", fault.to_string(), fault.expected().into()),
-            Error::EkChain(fault) => ("ek.chain", fault.to_string(), fault.expected().into()),
-            Error::EkProfile(why) => {
-                ("ek.profile", (*why).into(), "a certificate of an endorsement key".into())
-            }
-            Error::EkCertificate(fault) => {
-                ("ek.certificate", fault.to_string(), "a certificate".into())
-            }
-            Error::KeyWeak(fault) => {
-                ("key", fault.to_string(), "a key that may be relied on".into())
-            }
-            Error::Shape(fault) => ("evidence", fault.to_string(), "a whole TPM structure".into()),
-            other => ("evidence", other.to_string(), String::new()),
-        }
-    }
-
-    /// The rule that was broken, as text a reader can look up.
-    fn source_clause(&self) -> &'static str {
-        match self {
-            Error::EkTemplate | Error::EkProfile(_) | Error::EkKeyCertMismatch => {
-                "TCG EK Credential Profile 2.5"
-            }
-            Error::AkChain(fault) | Error::EkChain(fault) => chain_clause(fault),
-            Error::EkCertificate(_) => "RFC 5280 §4.1",
-            _ => "TPM 2.0 Library, Part 2",
-        }
-    }
-}
-
-fn chain_clause(fault: &ChainError) -> &'static str {
-    match fault {
-        ChainError::Expired { .. } => "RFC 5280 §4.1.2.5",
-        ChainError::IssuerNotCa { .. } | ChainError::PathLength { .. } => "RFC 5280 §4.2.1.9",
-        ChainError::CriticalExtension { .. } => "RFC 5280 §4.2",
-        ChainError::NameConstraint { .. } => "RFC 5280 §4.2.1.10",
-        ChainError::Revoked { .. }
-        | ChainError::RevocationList { .. }
-        | ChainError::RevocationListStale { .. } => "RFC 5280 §6.3",
-        ChainError::SignatureWeak { .. } | ChainError::RevocationListWeak { .. } => {
-            "NIST SP 800-131A"
-        }
-        ChainError::KeyWeak { fault, .. } => key_clause(fault),
-        _ => "RFC 5280 §6.1",
-    }
-}
-
-fn key_clause(fault: &KeyFault) -> &'static str {
-    match fault {
-        KeyFault::Roca => "CVE-2017-15361",
-        KeyFault::Modulus(_) => "NIST SP 800-131A",
-        KeyFault::OffCurve => "NIST SP 800-56A, §5.6.2.3",
-        _ => "NIST FIPS 186-5, A.1.1",
     }
 }
 

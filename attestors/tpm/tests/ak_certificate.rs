@@ -47,7 +47,9 @@ fn verified(
 fn reason<T>(result: Result<T, Error>) -> Reason {
     let error = result.err().expect("it should have been refused");
     let finding = error.finding();
-    assert!(!finding.claim.is_empty() && !finding.found.is_empty());
+    for text in [&finding.claim, &finding.found, &finding.expected, &finding.source] {
+        assert!(!text.is_empty(), "{finding:?}");
+    }
     error.reason()
 }
 

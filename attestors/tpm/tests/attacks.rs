@@ -63,7 +63,12 @@ struct Row {
 }
 
 fn reason<T>(result: Result<T, Error>) -> Reason {
-    result.err().expect("the attack succeeded").reason()
+    let error = result.err().expect("the attack succeeded");
+    let finding = error.finding();
+    for text in [&finding.claim, &finding.found, &finding.expected, &finding.source] {
+        assert!(!text.is_empty(), "{finding:?}");
+    }
+    error.reason()
 }
 
 const ROWS: &[Row] = &[

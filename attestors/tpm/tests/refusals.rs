@@ -45,7 +45,9 @@ fn reason<T: std::fmt::Debug>(result: Result<T, Error>) -> Reason {
     let error = result.expect_err("it should have been refused");
     let finding = error.finding();
     assert_eq!(finding.code, error.reason());
-    assert!(!finding.claim.is_empty() && !finding.source.is_empty());
+    for text in [&finding.claim, &finding.found, &finding.expected, &finding.source] {
+        assert!(!text.is_empty(), "{finding:?}");
+    }
     error.reason()
 }
 
