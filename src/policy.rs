@@ -100,7 +100,7 @@ struct AcceptedConfig {
 }
 
 /// The policy that holds where none is written: every key with its default.
-pub const DEFAULT_TEXT: &str = r#"# What is demanded beside reference values, where a policy says nothing else.
+pub const DEFAULT_TEXT: &str = r#"# What a policy demands where it says nothing else.
 tpm_class = ["discrete", "firmware"]   # not "vtpm", "pluton" or "software"
 key_in_tpm = true                      # the agent's key was certified by its TPM
 require_exporter = true                # evidence belongs to the TLS channel it came over

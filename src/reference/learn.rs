@@ -15,12 +15,9 @@ use std::fmt::Write;
 use assay_eventlog::Event;
 use assay_eventlog::Facts;
 use assay_eventlog::Format;
-use assay_eventlog::Grade;
-use assay_eventlog::Grades;
 use assay_eventlog::Grading;
 use assay_eventlog::Log;
 use assay_eventlog::Quirks;
-use assay_eventlog::Rule as Bound;
 use assay_eventlog::Value;
 use assay_evidence::digest::Digest;
 use assay_evidence::digest::HashAlgorithm;
@@ -144,7 +141,6 @@ pub fn learn(logs: &[Log<'_>], wanted: &Wanted<'_>) -> Result<Learned, LearnErro
 
 struct Boot<'l> {
     by_register: BTreeMap<u32, Vec<Event<'l>>>,
-    grades: Grades,
     facts: Facts,
 }
 
@@ -156,7 +152,7 @@ impl<'l> Boot<'l> {
         }
         let grades = log.grade(&Grading::INSPECT);
         let facts = log.facts(&grades, &[]);
-        Self { by_register, grades, facts }
+        Self { by_register, facts }
     }
 
     fn events(&self, register: u32) -> &[Event<'l>] {
@@ -355,15 +351,9 @@ impl Draft<'_, '_> {
                 if free.contains(&class) {
                     continue;
                 }
-                let mut set = draft::columns_of(events, class, &self.banks);
-                let of_class = events.iter().filter(|event| event.class().name() == class);
-                for (row, event) in set.rows.iter_mut().zip(of_class) {
-                    // A text that is hashed as it stands needs no further word; one that a quirk
-                    // binds in part, or nothing does, is kept.
-                    if boot.grades.grade(event.index()) == Some(Grade::Bound(Bound::Data)) {
-                        row.text_sha256 = None;
-                    }
-                }
+                let set = draft::columns_of(events, class, &self.banks);
+                // The text is kept of every event: a quirk that this profile lists could bind
+                // another one, or none at all, under the same digest.
                 way.insert((*register, class), set);
             }
         }
