@@ -5,6 +5,7 @@
 //! caller's decision; what the certificate says of the device is only as good as that CA.
 
 use assay_evidence::Certificate;
+use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::PublicKey;
 use assay_evidence::Reason;
@@ -54,15 +55,11 @@ impl AkAnchors {
         chain: &[Certificate],
         now: Time,
     ) -> Result<(AkCertificate, TpmClass), Error> {
-        let extensions = certificate.extensions();
-        let of_a_device = |name: &AltName| matches!(name, AltName::HardwareModule { .. });
-        if extensions.extended_key_usage.is_none()
-            && extensions.subject_alt_names.iter().any(of_a_device)
-        {
-            return Err(Error::AkProfile("a device's key without tcg-kp-AIKCertificate"));
-        }
+        let profile = accept_profile(certificate).and_then(|()| accept_certifier(certificate));
         let intermediates: Vec<_> = chain.iter().chain(&self.intermediates).cloned().collect();
-        let found = verify(certificate, &intermediates, &self.roots, now)?;
+        let rules = Rules::at(now);
+        let found = verify_as(profile, &rules, certificate, &intermediates, &self.roots);
+        let found = found.map_err(first)?;
         let root = self.roots.iter().position(|root| &root.sha256() == found.root_sha256());
         let class = root.and_then(|root| self.classes.get(root));
         let class = *class.ok_or(Error::AkChain(ChainError::Untrusted))?;
@@ -95,6 +92,8 @@ pub(crate) fn prove_ak_by(
     qualifying_data: &[u8],
     min_hash: HashAlgorithm,
 ) -> Result<ProvedKey, Error> {
+    // Shape before keys, as everywhere.
+    certify.parse()?;
     let key = AttestationKey::new(Public::parse_file(ak_public)?)?;
     let certification = verify_certify(
         certify,
@@ -150,8 +149,17 @@ pub fn verify_by(
     intermediates: &[Certificate],
     roots: &[Certificate],
 ) -> Result<AkCertificate, Vec<Error>> {
+    verify_as(accept_profile(certificate), rules, certificate, intermediates, roots)
+}
+
+fn verify_as(
+    profile: Result<(), Error>,
+    rules: &Rules<'_>,
+    certificate: &Certificate,
+    intermediates: &[Certificate],
+    roots: &[Certificate],
+) -> Result<AkCertificate, Vec<Error>> {
     let key = certificate.public_key().map_err(|_| vec![Error::AkCertificateKey])?;
-    let profile = accept_profile(certificate);
     let path = chain::verify_by(rules, certificate, intermediates, roots);
     let path = decide(profile, path)?;
     AkCertificate::new(certificate, key, roots, &path).map_err(|error| vec![error])
@@ -221,14 +229,12 @@ impl AkCertificate {
 
     /// What was accepted but must be said: certificates and lists that are signed over SHA-1, and
     /// dates if the rules say so.
-    pub fn warnings(&self) -> Vec<assay_evidence::Finding> {
+    pub fn warnings(&self) -> Vec<Finding> {
         let finding = |warning: &ChainError| {
             let finding = Error::AkChain(warning.clone()).finding();
             match warning {
                 // Refused, it would be certified by nobody; borne, it is certified.
-                ChainError::Expired { .. } => {
-                    assay_evidence::Finding { code: Reason::CertExpired, ..finding }
-                }
+                ChainError::Expired { .. } => Finding { code: Reason::CertExpired, ..finding },
                 _ => finding,
             }
         };
@@ -239,6 +245,18 @@ impl AkCertificate {
     pub fn not_checked(&self) -> &[String] {
         &self.not_checked
     }
+}
+
+/// Whether its key may certify others, see [`AkAnchors::verify`].
+fn accept_certifier(certificate: &Certificate) -> Result<(), Error> {
+    let extensions = certificate.extensions();
+    let of_a_device = |name: &AltName| matches!(name, AltName::HardwareModule { .. });
+    if extensions.extended_key_usage.is_none()
+        && extensions.subject_alt_names.iter().any(of_a_device)
+    {
+        return Err(Error::AkProfile("a device's key without tcg-kp-AIKCertificate"));
+    }
+    Ok(())
 }
 
 fn accept_profile(certificate: &Certificate) -> Result<(), Error> {

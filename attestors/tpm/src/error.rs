@@ -42,7 +42,7 @@ pub enum Error {
     EkTemplate,
     #[error("the certificate is not one of an endorsement key: {0}")]
     EkProfile(&'static str),
-    #[error("the endorsement certificate leads to no pinned root")]
+    #[error("the chain of the endorsement certificate is refused")]
     EkChain(#[source] ChainError),
     #[error("more than {max} certificates")]
     TooManyCertificates { max: usize },
@@ -64,7 +64,7 @@ pub enum Error {
     AkCertificateKey,
     #[error("the certificate is not one of an attestation key: {0}")]
     AkProfile(&'static str),
-    #[error("the certificate of the attestation key leads to no given root")]
+    #[error("the chain of the certificate of the attestation key is refused")]
     AkChain(#[source] ChainError),
     #[error("the TPM did not give the secret of its challenge back")]
     Activation,

@@ -14,22 +14,27 @@ mod rsa;
 mod vectors;
 
 use assay_evidence::Certificate;
+use assay_evidence::HashAlgorithm;
 use assay_evidence::Reason;
 use assay_evidence::RevocationList;
 use assay_evidence::Time;
 use assay_evidence::chain::Expired;
 use assay_evidence::chain::Lists;
 use assay_evidence::chain::Rules;
+use assay_tpm::AkAnchors;
 use assay_tpm::AkCertificate;
 use assay_tpm::Error;
 use assay_tpm::ProvedKey;
 use assay_tpm::Public;
+use assay_tpm::TpmClass;
 use assay_tpm::Trust;
 use assay_tpm::ak_certificate;
+use assay_tpm::verify::Signed;
 use issuer::Extension;
 use issuer::Issuer;
 use rsa::Hash;
 use rsa::RsaKey;
+use vectors::NONCE;
 use vectors::NOW;
 use vectors::Shown;
 use vectors::ak;
@@ -227,6 +232,38 @@ fn a_weak_key_decides_before_the_profile() {
     assert_eq!(reasons, [Reason::KeyWeak, Reason::AkNotCertified, Reason::AkNotCertified]);
     assert!(matches!(faults[1], Error::AkProfile(_)), "{faults:?}");
     assert_eq!(reason(verified(&certificate, &roots, NOW)), Reason::KeyWeak);
+}
+
+#[test]
+fn a_key_that_is_to_certify_others_is_no_other_key_of_the_device() {
+    let ca = Issuer::new("maker");
+    let anchors = AkAnchors::new(vec![(ca.root(), TpmClass::Discrete)], vec![]);
+    let module = || Extension::hardware_module(2, b"7");
+    let verify = |spki: &[u8], extensions: &[Extension]| {
+        anchors.verify(&ca.issue(spki, extensions), &[], NOW)
+    };
+    let good = spki("p256");
+    let (_, class) = verify(&good, &[module(), Extension::tcg_usage(3)]).unwrap();
+    assert_eq!(class, TpmClass::Discrete);
+    assert!(verify(&good, &[]).is_ok());
+    assert_eq!(reason(verify(&good, &[module()])), Reason::AkNotCertified);
+    // Its key decides first.
+    let weak = RsaKey::generate("small", 1024).spki_with(65_537);
+    assert_eq!(reason(verify(&weak, &[module()])), Reason::KeyWeak);
+}
+
+#[test]
+fn a_statement_that_cannot_be_read_decides_before_the_key_that_it_is_of() {
+    let ca = Issuer::new("attestation CA");
+    let by = verified(&ca.issue(&spki("p256"), &[]), &[ca.root()], NOW).unwrap();
+    let (certify, public) = (read("svid.certify"), read("svid.public"));
+    let whole = Signed::from_item(&certify).unwrap();
+    let cut = Signed { attest: &whole.attest[..40], ..whole };
+    let prove = |certify| {
+        reason(ak_certificate::prove_ak(&by, certify, &public, &NONCE, HashAlgorithm::Sha256))
+    };
+    assert_eq!(prove(cut), Reason::TpmMalformed);
+    assert_eq!(prove(whole), Reason::AkNotRestricted);
 }
 
 #[test]
