@@ -240,7 +240,23 @@ fn options_by_role(command: &str, case: &Case, pairs: &[(&str, &str)]) -> Vec<St
     options
 }
 
-/// `verify` asks for authenticity alone; what else a case is refused for is an appraisal's.
+/// `verify` asks for authenticity alone, `appraise` for everything under the strict default.
+fn judge(case: &Case, options: &[String]) {
+    judge_authenticity(case, options);
+    let mut options = options.to_vec();
+    options[0] = "appraise".to_owned();
+    let (answer, exit) = assay(&options);
+    let reason = answer["reason"].as_str().unwrap_or_default();
+    match (case.reason.as_str(), answer["verdict"].as_str().unwrap()) {
+        ("", verdict) => assert_eq!((verdict, exit), ("affirming", 0), "{}: {answer}", case.id),
+        (_, verdict) => {
+            assert_eq!((verdict, exit), ("contraindicated", 1), "{}: {answer}", case.id);
+            let right = case.reasons();
+            assert!(right.iter().any(|code| code == reason), "{}: {right:?} {answer}", case.id);
+        }
+    }
+}
+
 fn judge_authenticity(case: &Case, options: &[String]) {
     let (answer, exit) = assay(options);
     let (verdict, reason) = outcome(&answer, exit);
@@ -260,11 +276,11 @@ fn reports_quotes_and_documents_of_confidential_machines_get_their_verdict() {
     let mut count = |kind: &'static str| *judged.entry(kind).or_insert(0) += 1;
     for case in snp.iter().filter(|case| case.file("report").is_some()) {
         let files = [("--report", "report"), ("--vek", "vek")];
-        judge_authenticity(case, &options_by_role("snp", case, &files));
+        judge(case, &options_by_role("snp", case, &files));
         // The host's own table names the same key.
         if case.file("host-cert-table").is_some() {
             let files = [("--report", "report"), ("--host-certs", "host-cert-table")];
-            judge_authenticity(case, &options_by_role("snp", case, &files));
+            judge(case, &options_by_role("snp", case, &files));
         }
         count("snp");
     }
@@ -279,7 +295,7 @@ fn reports_quotes_and_documents_of_confidential_machines_get_their_verdict() {
             let (answer, exit) = assay(&options);
             assert_eq!(outcome(&answer, exit).1, "collateral-expired", "{}", case.id);
         } else {
-            judge_authenticity(case, &options);
+            judge(case, &options);
         }
         count("tdx");
     }
@@ -289,7 +305,7 @@ fn reports_quotes_and_documents_of_confidential_machines_get_their_verdict() {
             let (answer, exit) = assay(&options);
             assert_eq!(outcome(&answer, exit).1, "document-expired", "{}", case.id);
         } else {
-            judge_authenticity(case, &options);
+            judge(case, &options);
         }
         count("nitro");
     }
@@ -305,7 +321,7 @@ fn reports_quotes_and_documents_of_confidential_machines_get_their_verdict() {
         options.extend(["--signature".to_owned(), signature_file(case)]);
         let nonce = case.claim("extra_data").unwrap_or_default().to_owned();
         options.extend(["--nonce".to_owned(), nonce]);
-        judge_authenticity(case, &options);
+        judge(case, &options);
         count("azure-vtpm");
     }
     println!("confidential: {judged:?} judged");

@@ -1,6 +1,7 @@
 //! `assay appraise …`: is this evidence acceptable? Verified first, then judged by a profile and a
 //! policy; offline, pure, repeatable.
 
+mod confidential;
 mod host;
 mod measurements;
 mod tpm;
@@ -23,6 +24,20 @@ pub enum AppraiseCommand {
         after_help = "Example:\n  assay appraise host evidence --profile acme/web --nonce 00ff…"
     )]
     Host(Box<host::HostArgs>),
+    /// Judge an AMD SEV-SNP report
+    #[command(after_help = "Example:\n  assay appraise snp --report report.bin --vek vcek.der")]
+    Snp(Box<confidential::SnpArgs>),
+    /// Judge an Intel TDX quote
+    #[command(after_help = "Example:\n  assay appraise tdx --quote quote.bin \
+        --collateral fmspc.json --policy policy.toml")]
+    Tdx(Box<confidential::TdxArgs>),
+    /// Judge an AWS Nitro document
+    #[command(after_help = "Example:\n  assay appraise nitro --document attestation.cbor")]
+    Nitro(Box<confidential::NitroArgs>),
+    /// Judge the quote of an Azure confidential VM with the report that vouches for its TPM
+    #[command(after_help = "Example:\n  assay appraise azure --hcl hcl.bin --quote quote.msg \
+        --signature quote.sig \\\n    --nonce 00ff… --vek vcek.der")]
+    Azure(Box<confidential::AzureArgs>),
 }
 
 impl AppraiseCommand {
@@ -30,6 +45,10 @@ impl AppraiseCommand {
         match self {
             Self::Tpm(args) => args.run(),
             Self::Host(args) => args.run(),
+            Self::Snp(args) => args.run(),
+            Self::Tdx(args) => args.run(),
+            Self::Nitro(args) => args.run(),
+            Self::Azure(args) => args.run(),
         }
     }
 }

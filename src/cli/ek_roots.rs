@@ -104,15 +104,13 @@ impl CheckArgs {
             .collect();
         let entries: Vec<&Entry> = packs.iter().flat_map(Pack::entries).collect();
         let summary = format!("{} certificates in {} packs", entries.len(), packs.len());
+        let id: Vec<u8> = entries.iter().flat_map(|entry| entry.sha256()).collect();
         let verdict = Verdict {
-            faults,
             warnings: entries.iter().filter_map(|entry| end(entry, now)).collect(),
             not_checked: vec!["revocation: no CRL is asked for here".to_owned()],
             claims: packs.iter().map(|pack| (pack.name().to_owned(), counts(pack))).collect(),
-            evidence_id: crypto::sha256(
-                &entries.iter().flat_map(|entry| entry.sha256()).collect::<Vec<u8>>(),
-            ),
             summary,
+            ..Verdict::of(faults, crypto::sha256(&id))
         };
         Ok(verdict.answer())
     }

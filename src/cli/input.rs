@@ -11,12 +11,15 @@ use std::path::PathBuf;
 
 use assay_evidence::Certificate;
 use assay_evidence::Finding;
+use assay_evidence::Reason;
 use assay_evidence::Time;
 use assay_evidence::crl::RevocationList;
+use assay_evidence::crypto;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::cli::output::Failure;
+use crate::cli::verdict::Verdict;
 use crate::clock::Clock;
 
 /// The files of one command; remembers whether standard input was one of them.
@@ -51,8 +54,17 @@ impl Inputs {
         };
         source.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > max {
-            let limit = max / 1024;
-            return Err(Failure::new(format!("`{}` is longer than {limit} KiB", path.display())));
+            // Read and refused: evidence is never that long.
+            let fault = Finding::new(
+                Reason::EvidenceTooLarge,
+                path.display().to_string(),
+                format!("more than {max} bytes"),
+                format!("at most {max} bytes"),
+                "docs/reference/limits.md",
+            );
+            let answer = Verdict::refused(vec![fault], crypto::sha256(&bytes)).answer();
+            let message = format!("`{}` is longer than {max} bytes", path.display());
+            return Err(Failure { answer: Some(Box::new(answer)), ..Failure::new(message) });
         }
         Ok(bytes)
     }

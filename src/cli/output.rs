@@ -15,6 +15,7 @@ pub const REFUSED: u8 = 1;
 pub const COULD_NOT_TELL: u8 = 2;
 
 /// A finished command: both forms of its answer.
+#[derive(Debug)]
 pub struct Answer {
     pub json: Value,
     pub text: String,
@@ -24,6 +25,8 @@ pub struct Answer {
 /// A command that did not finish.
 #[derive(Debug)]
 pub struct Failure {
+    /// Evidence that was refused before it could be looked at, as its answer.
+    pub answer: Option<Box<Answer>>,
     pub message: String,
     pub hint: Option<String>,
     pub exit: u8,
@@ -37,11 +40,11 @@ impl Answer {
 
 impl Failure {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: COULD_NOT_TELL }
+        Self { answer: None, message: message.into(), hint: None, exit: COULD_NOT_TELL }
     }
 
     pub fn refused(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit: REFUSED }
+        Self { answer: None, message: message.into(), hint: None, exit: REFUSED }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -75,12 +78,16 @@ impl From<tonic::Status> for Failure {
             | tonic::Code::FailedPrecondition => REFUSED,
             _ => COULD_NOT_TELL,
         };
-        Self { message: status.message().to_owned(), hint: None, exit }
+        Self { answer: None, message: status.message().to_owned(), hint: None, exit }
     }
 }
 
 /// Prints the outcome and gives the exit code. A reader that went away is no error.
 pub fn print(outcome: Result<Answer, Failure>, as_json: bool) -> ExitCode {
+    let outcome = match outcome {
+        Err(Failure { answer: Some(answer), .. }) => Ok(*answer),
+        outcome => outcome,
+    };
     let (exit, out, err) = match outcome {
         Ok(answer) if as_json => (answer.exit, format!("{}\n", answer.json), String::new()),
         Ok(answer) => {
@@ -116,6 +123,18 @@ fn failure_json(failure: &Failure) -> Value {
         "error": failure.message,
         "hint": failure.hint,
     })
+}
+
+/// Text from outside as one line of a terminal: whatever controls it is shown and not obeyed.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => out.extend(character.escape_default()),
+            false => out.push(character),
+        }
+    }
+    out
 }
 
 /// Columns aligned by their widest cell, the first row being the heading.

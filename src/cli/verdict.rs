@@ -14,10 +14,11 @@ use crate::cli::output::AFFIRMED;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
 use crate::cli::output::REFUSED;
+use crate::cli::output::printable;
 
 /// What was established, or why nothing was.
 pub struct Verdict {
-    /// All faults, most decisive first; genuine when empty.
+    /// Most decisive first; genuine when empty.
     pub faults: Vec<Finding>,
     pub warnings: Vec<Finding>,
     pub not_checked: Vec<String>,
@@ -30,7 +31,27 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    pub fn refused(faults: Vec<Finding>, evidence_id: [u8; 32]) -> Verdict {
+    pub fn genuine(
+        summary: impl Into<String>,
+        claims: Map<String, Value>,
+        evidence_id: [u8; 32],
+    ) -> Verdict {
+        let summary = summary.into();
+        Verdict { claims, summary, ..Verdict::of(Vec::new(), evidence_id) }
+    }
+
+    /// A refusal has a fault. Should the code that looks for it find none, the fault is ours, and
+    /// the evidence is not genuine for that.
+    pub fn refused(mut faults: Vec<Finding>, evidence_id: [u8; 32]) -> Verdict {
+        if faults.is_empty() {
+            let (found, expected) = ("refused without a reason", "a reason");
+            faults.push(Finding::new(Reason::Internal, "verdict", found, expected, "this program"));
+        }
+        Verdict::of(faults, evidence_id)
+    }
+
+    /// Genuine where there are no faults.
+    pub fn of(faults: Vec<Finding>, evidence_id: [u8; 32]) -> Verdict {
         Verdict {
             faults,
             warnings: Vec::new(),
@@ -62,7 +83,7 @@ impl Verdict {
         if self.faults.is_empty() {
             text.push_str(&format!("{verdict}: {}\n", self.summary));
             for (claim, value) in flat(&self.claims) {
-                text.push_str(&format!("  {claim:<28} {value}\n"));
+                text.push_str(&format!("  {claim:<28} {}\n", printable(&value)));
             }
         }
         for fault in &self.faults {
@@ -91,6 +112,7 @@ impl Verdict {
 /// One fault as it stands in a terminal.
 fn told(finding: &Finding) -> String {
     let Finding { code, claim, found, expected, source } = finding;
+    let (found, expected) = (printable(found), printable(expected));
     format!(
         "{code}\n  {claim}\n    found     {found}\n    expected  {expected}\n    by        {source}"
     )
@@ -179,6 +201,19 @@ mod tests {
             let answer = Verdict::refused(vec![fault(code)], [0; 32]).answer();
             assert_eq!((answer.json["verdict"].as_str(), answer.exit), (Some(word), REFUSED));
         }
+    }
+
+    #[test]
+    fn a_refusal_without_a_fault_is_ours_and_never_genuine() {
+        let answer = Verdict::refused(Vec::new(), [0; 32]).answer();
+        assert_eq!((answer.json["reason"].as_str(), answer.exit), (Some("internal"), REFUSED));
+    }
+
+    #[test]
+    fn what_evidence_says_cannot_write_on_the_terminal() {
+        let told =
+            told(&Finding::new(Reason::EkProfile, "ek", "\u{1b}[2J\ngenuine: yes", "-", "-"));
+        assert!(!told.contains('\u{1b}') && !told.contains("\ngenuine"), "{told}");
     }
 
     #[test]

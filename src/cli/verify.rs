@@ -3,13 +3,13 @@
 //! Authenticity alone: signatures up to trust anchors, freshness, consistency. Whether the state is
 //! acceptable is appraisal and another command's question.
 
-mod azure;
+pub mod azure;
 mod certify;
 mod ek;
 mod key;
-mod nitro;
-mod snp;
-mod tdx;
+pub mod nitro;
+pub mod snp;
+pub mod tdx;
 pub mod tpm;
 
 use clap::Subcommand;

@@ -203,6 +203,11 @@ impl Pack {
         &self.name
     }
 
+    /// False for the pack of a cloud that certifies attestation keys alone.
+    pub fn is_of_endorsement_keys(&self) -> bool {
+        self.name != "cloud-azure"
+    }
+
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }

@@ -22,6 +22,7 @@ use crate::cli::input;
 use crate::cli::input::Inputs;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
+use crate::cli::output::printable;
 use crate::cli::verdict::Verdict;
 
 #[derive(Args, Debug)]
@@ -44,7 +45,7 @@ impl CertArgs {
         let Some(shown) = view(&certificate, bytes.len()) else {
             return Err(Failure::new("the certificate was read and cannot be shown"));
         };
-        let held = Verdict::refused(Vec::new(), crypto::sha256(certificate.tbs()));
+        let held = Verdict::of(Vec::new(), crypto::sha256(certificate.tbs()));
         let mut answer = held.answer();
         answer.text = text(&shown);
         // What the bytes say is no claim that was established.
@@ -101,7 +102,7 @@ fn text(shown: &Map<String, Value>) -> String {
         ("size", format!("{} bytes, {} around it", of("bytes"), of("bytes_around"))),
     ] {
         if value != "-" && value != "- - -" {
-            text.push_str(&format!("  {label:<10}  {value}\n"));
+            text.push_str(&format!("  {label:<10}  {}\n", printable(&value)));
         }
     }
     text

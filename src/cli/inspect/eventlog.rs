@@ -68,7 +68,7 @@ impl EventlogArgs {
             }
         };
         let grades = log.grade(&Grading { preimages: &preimages, ..Grading::INSPECT });
-        let mut verdict = Verdict::refused(grades.findings(), evidence_id);
+        let mut verdict = Verdict::of(grades.findings(), evidence_id);
         let mut quirks = grades.quirks();
         if let Some(given) = &given {
             compare(&log, given, list.as_deref(), &mut verdict, &mut quirks)?;

@@ -36,7 +36,7 @@ impl ImaArgs {
             }
         };
         let faults = inspection.refusal.iter().map(|error| error.finding()).collect();
-        let mut verdict = Verdict::refused(faults, evidence_id);
+        let mut verdict = Verdict::of(faults, evidence_id);
         verdict.warnings.extend(inspection.warnings.iter().cloned());
         if given.is_none() {
             verdict.not_checked.push("covered: no register values given".to_owned());

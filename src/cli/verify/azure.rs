@@ -175,9 +175,11 @@ impl AzureArgs {
         let verdict = Verdict {
             warnings: quoted.warnings().to_vec(),
             not_checked,
-            claims,
-            summary: "the VM's hardware vouches for the TPM key that signed this quote".to_owned(),
-            ..Verdict::refused(Vec::new(), evidence_id)
+            ..Verdict::genuine(
+                "the VM's hardware vouches for the TPM key that signed this quote",
+                claims,
+                evidence_id,
+            )
         };
         Ok(Ok(Vouched { platform, verdict }))
     }

@@ -80,12 +80,13 @@ impl CertifyArgs {
             }
         };
         let mut verdict = Verdict {
-            faults: Vec::new(),
             warnings: certification.warnings().to_vec(),
             not_checked: certification.not_checked().iter().map(|gap| (*gap).to_owned()).collect(),
-            claims: verdict::claims(&certification)?,
-            evidence_id,
-            summary: "the key is in the TPM of this attestation key".to_owned(),
+            ..Verdict::genuine(
+                "the key is in the TPM of this attestation key",
+                verdict::claims(&certification)?,
+                evidence_id,
+            )
         };
         believed.add_to(&mut verdict);
         Ok(verdict.answer())

@@ -135,12 +135,14 @@ impl EkArgs {
     }
 }
 
-/// All packs that ship: what kind of TPM a root vouches for is told with the verdict.
+/// All packs with roots of endorsement keys: what kind of TPM a root vouches for is told with the
+/// verdict.
 fn built_in() -> Anchors {
-    let packs = ek_roots::shipped();
+    let packs: Vec<_> =
+        ek_roots::shipped().iter().filter(|pack| pack.is_of_endorsement_keys()).collect();
     Anchors::new(
-        packs.iter().flat_map(ek_roots::Pack::ek_roots).collect(),
-        packs.iter().flat_map(ek_roots::Pack::intermediate_certificates).collect(),
+        packs.iter().flat_map(|pack| pack.ek_roots()).collect(),
+        packs.iter().flat_map(|pack| pack.intermediate_certificates()).collect(),
     )
 }
 
@@ -165,8 +167,6 @@ fn genuine(verified: &EndorsementCertificate, class_known: bool, id: [u8; 32]) -
     Verdict {
         warnings: verified.warnings(),
         not_checked: verified.not_checked().to_vec(),
-        claims,
-        summary: "a vendor says that this key is in one of its TPMs".to_owned(),
-        ..Verdict::refused(Vec::new(), id)
+        ..Verdict::genuine("a vendor says that this key is in one of its TPMs", claims, id)
     }
 }

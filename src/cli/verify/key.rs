@@ -7,7 +7,9 @@ use assay_evidence::Certificate;
 use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::PublicKey;
+use assay_evidence::Reason;
 use assay_evidence::Time;
+use assay_evidence::chain::ChainError;
 use assay_evidence::chain::Lists;
 use assay_evidence::chain::Rules;
 use assay_evidence::crl::RevocationList;
@@ -21,6 +23,7 @@ use assay_tpm::TpmClass;
 use assay_tpm::ak_certificate;
 use assay_tpm::endorsement;
 use assay_tpm::endorsement::EndorsementCertificate;
+use assay_tpm::endorsement::Template;
 use clap::Args;
 use serde_json::json;
 
@@ -99,6 +102,11 @@ pub struct Believed {
 
 impl KeyArgs {
     pub fn read(&self, inputs: &Inputs) -> Result<KeyFiles, Failure> {
+        if self.crl.is_some() && self.ak_cert.is_none() && self.ek_cert.is_none() {
+            return Err(Failure::new(
+                "--crl goes with --ak-cert or --ek-cert: without, no chain is verified",
+            ));
+        }
         let anchors = |option: &str, path: &Option<PathBuf>| {
             path.as_ref().map_or(Ok(Vec::new()), |path| inputs.anchors(option, path))
         };
@@ -165,7 +173,8 @@ impl KeyFiles {
         if faults.is_empty() { Ok(claimed) } else { Err(faults) }
     }
 
-    /// Stages two and three: attributes of the keys, then the chains.
+    /// Stages two and three: attributes of the keys, then the chains. All faults of both are told,
+    /// those of keys first.
     pub fn believe(&self, mut claimed: Claimed) -> Result<Believed, Vec<Finding>> {
         let mut faults = Vec::new();
         let key = match claimed.ak.take() {
@@ -175,59 +184,63 @@ impl KeyFiles {
             Some(ClaimedKey::Bare(key)) => Some(ProvedKey::enrolled_bare(key)),
             None => None,
         };
-        let key = match key.transpose() {
-            Ok(key) => key,
-            Err(error) => {
-                faults.push(error.finding());
-                None
-            }
-        };
-        let rules = self.rules(&claimed);
-        let endorsement = self.endorsement(&rules, claimed.ek_public.as_ref());
-        let endorsement = endorsement.unwrap_or_else(|found| {
-            faults.extend(found.iter().map(Error::finding));
+        let key = key.transpose().unwrap_or_else(|error| {
+            faults.push(error);
             None
         });
-        let key = match &claimed.ak_certificate {
-            Some(certificate) => self.certified(&rules, key, certificate).map(Some),
+        let public = claimed.ek_public.as_ref();
+        if claimed.ek_certificate.is_none() && public.is_some_and(|ek| Template::of(ek).is_none()) {
+            faults.push(Error::EkTemplate);
+        }
+        let mut lists = ListUse { lists: &claimed.lists, now: self.now, passed_over: Vec::new() };
+        let endorsement = match &self.ek_certificate {
+            Some(file) => lists.verify(|rules| self.endorsement(rules, file, public)).map(Some),
+            None => Ok(None),
+        };
+        let certified = match &claimed.ak_certificate {
+            Some(certificate) => {
+                lists.verify(|rules| self.certified(rules, key.as_ref(), certificate)).map(Some)
+            }
             None => Ok(key),
         };
-        let key = key.unwrap_or_else(|found| {
-            faults.extend(found.iter().map(Error::finding));
-            None
-        });
-        match key {
-            Some(key) if faults.is_empty() => {
-                let key = match &claimed.ek_public {
+        let chains = [claimed.ek_certificate.is_some(), claimed.ak_certificate.is_some()];
+        faults.extend(lists.of_no_chain(chains.into_iter().filter(|there| *there).count()));
+        match (endorsement, certified) {
+            (Ok(endorsement), Ok(Some(key))) if faults.is_empty() => {
+                let key = match public {
                     Some(public) => key.beside(public),
                     None => key,
                 };
                 Ok(Believed { key, endorsement })
             }
-            _ => Err(faults),
+            (endorsement, certified) => {
+                faults.extend(endorsement.err().into_iter().flatten());
+                faults.extend(certified.err().into_iter().flatten());
+                // Stable: within a stage what was found first is told first.
+                faults.sort_by_key(stage);
+                Err(faults.iter().map(Error::finding).collect())
+            }
         }
-    }
-
-    /// A list for one chain is a list of that chain; beside two it may be of either.
-    fn rules<'a>(&self, claimed: &'a Claimed) -> Rules<'a> {
-        let lists = match (&claimed.ak_certificate, &claimed.ek_certificate) {
-            _ if claimed.lists.is_empty() => Lists::None,
-            (Some(_), Some(_)) => Lists::Stock(&claimed.lists),
-            _ => Lists::Given(&claimed.lists),
-        };
-        Rules { lists, ..Rules::at(self.now) }
     }
 
     fn certified(
         &self,
         rules: &Rules<'_>,
-        key: Option<ProvedKey>,
+        key: Option<&ProvedKey>,
         certificate: &Certificate,
     ) -> Result<ProvedKey, Vec<Error>> {
+        let other = key.is_some_and(|key| certificate.public_key().ok() != Some(key.public_key()));
         let verified =
-            ak_certificate::verify_by(rules, certificate, &self.intermediates, &self.ak_roots)?;
+            ak_certificate::verify_by(rules, certificate, &self.intermediates, &self.ak_roots);
+        let verified = match verified {
+            Ok(verified) if !other => verified,
+            verified => {
+                let key = other.then_some(Error::AkCertificateKey);
+                return Err(key.into_iter().chain(verified.err().into_iter().flatten()).collect());
+            }
+        };
         let key = match key {
-            Some(key) => key.certified_by(&verified),
+            Some(key) => key.clone().certified_by(&verified),
             None => ProvedKey::certified(&verified),
         };
         key.map_err(|error| vec![error])
@@ -236,14 +249,69 @@ impl KeyFiles {
     fn endorsement(
         &self,
         rules: &Rules<'_>,
+        file: &[u8],
         public: Option<&Public>,
-    ) -> Result<Option<EndorsementCertificate>, Vec<Error>> {
-        let Some(file) = &self.ek_certificate else { return Ok(None) };
+    ) -> Result<EndorsementCertificate, Vec<Error>> {
         // A root given by hand says nothing of the class, so the claims do not either.
         let roots = self.ek_roots.iter().cloned();
         let roots = roots.map(|certificate| EkRoot { certificate, class: TpmClass::Software });
         let anchors = Anchors::new(roots.collect(), Vec::new());
-        endorsement::verify_file(rules, file, public, &self.intermediates, &anchors).map(Some)
+        endorsement::verify_file(rules, file, public, &self.intermediates, &anchors)
+    }
+}
+
+/// The revocation list that was given, and the chains that it was not of.
+struct ListUse<'a> {
+    lists: &'a [RevocationList],
+    now: Time,
+    passed_over: Vec<Error>,
+}
+
+impl ListUse<'_> {
+    /// A chain by the rules with the list; where all that is wrong is that the list is not of this
+    /// chain, by those without.
+    fn verify<T>(
+        &mut self,
+        chain: impl Fn(&Rules<'_>) -> Result<T, Vec<Error>>,
+    ) -> Result<T, Vec<Error>> {
+        let plain = Rules::at(self.now);
+        if self.lists.is_empty() {
+            return chain(&plain);
+        }
+        let verified = chain(&Rules { lists: Lists::Given(self.lists), ..plain });
+        let foreign = |error: &Error| {
+            let (Error::AkChain(fault) | Error::EkChain(fault)) = error else { return false };
+            matches!(fault, ChainError::RevocationList { .. })
+        };
+        match verified {
+            Err(faults) if faults.iter().all(foreign) => {
+                self.passed_over.extend(faults.into_iter().next());
+                chain(&plain)
+            }
+            verified => verified,
+        }
+    }
+
+    /// The fault of a list that none of so many chains is of.
+    fn of_no_chain(&mut self, chains: usize) -> Option<Error> {
+        (self.passed_over.len() == chains).then(|| self.passed_over.pop()).flatten()
+    }
+}
+
+/// Keys and their attributes before the chains (the decisive order).
+fn stage(error: &Error) -> u8 {
+    match error.reason() {
+        Reason::AkNotRestricted
+        | Reason::AkNotFixed
+        | Reason::AkExternalOrigin
+        | Reason::AkAttributes
+        | Reason::AkScheme
+        | Reason::KeyWeak
+        | Reason::KeyRoca
+        | Reason::EkKeyCertMismatch
+        | Reason::EkTemplateUnknown => 0,
+        _ if matches!(error, Error::AkCertificateKey) => 0,
+        _ => 1,
     }
 }
 

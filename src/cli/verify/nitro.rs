@@ -70,9 +70,11 @@ pub fn genuine(claims: &Claims) -> Result<Verdict, Failure> {
     object.remove("not_checked");
     Ok(Verdict {
         not_checked: claims.not_checked().iter().map(|gap| (*gap).to_owned()).collect(),
-        claims: object,
-        summary: "the document was signed for this enclave by AWS".to_owned(),
-        ..Verdict::refused(Vec::new(), *claims.evidence_id())
+        ..Verdict::genuine(
+            "the document was signed for this enclave by AWS",
+            object,
+            *claims.evidence_id(),
+        )
     })
 }
 

@@ -134,9 +134,11 @@ pub fn genuine(claims: &Claims) -> Result<Verdict, Failure> {
     object.remove("not_checked");
     Ok(Verdict {
         not_checked: claims.not_checked().iter().map(|gap| (*gap).to_owned()).collect(),
-        claims: object,
-        summary: "the report was signed by the key of an AMD processor".to_owned(),
-        ..Verdict::refused(Vec::new(), *claims.evidence_id())
+        ..Verdict::genuine(
+            "the report was signed by the key of an AMD processor",
+            object,
+            *claims.evidence_id(),
+        )
     })
 }
 

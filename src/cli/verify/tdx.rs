@@ -109,8 +109,10 @@ pub fn genuine(claims: &Claims) -> Result<Verdict, Failure> {
     object.remove("not_checked");
     Ok(Verdict {
         not_checked: claims.not_checked().iter().map(|gap| (*gap).to_owned()).collect(),
-        claims: object,
-        summary: "the quote was signed on an Intel platform".to_owned(),
-        ..Verdict::refused(Vec::new(), *claims.evidence_id())
+        ..Verdict::genuine(
+            "the quote was signed on an Intel platform",
+            object,
+            *claims.evidence_id(),
+        )
     })
 }

@@ -137,12 +137,13 @@ fn genuine(
     evidence_id: [u8; 32],
 ) -> Result<Verdict, Failure> {
     let mut verdict = Verdict {
-        faults: Vec::new(),
         warnings: claims.warnings().to_vec(),
         not_checked: claims.not_checked().iter().map(|gap| (*gap).to_owned()).collect(),
-        claims: verdict::claims(claims)?,
-        evidence_id,
-        summary: "the quote was signed by this key, over this nonce".to_owned(),
+        ..Verdict::genuine(
+            "the quote was signed by this key, over this nonce",
+            verdict::claims(claims)?,
+            evidence_id,
+        )
     };
     believed.add_to(&mut verdict);
     Ok(verdict)
