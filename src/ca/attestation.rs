@@ -2,8 +2,8 @@
 //! others can believe later.
 //!
 //! Activation convinces only the verifier that ran it. The certificate makes it transferable: with
-//! it, `assay verify tpm --ak-cert … --ak-roots …` judges a quote of that node years from now. It
-//! says that the key is in a TPM that was admitted; it is no SVID, and it says nothing of what the
+//! it, `assay verify tpm --ak-cert … --ak-roots … --at …` judges a quote of that node years from now.
+//! It says that the key is in a TPM that was admitted; it is no SVID, and it says nothing of what the
 //! machine booted.
 //!
 //! The issuer is the hardware key of the X.509 authority under a name of its own, bound by its

@@ -26,18 +26,18 @@ pub enum AppraiseCommand {
     Host(Box<host::HostArgs>),
     /// Judge an AMD SEV-SNP report
     #[command(after_help = "Example:\n  assay appraise snp --report report.bin --vek vcek.der")]
-    Snp(Box<confidential::SnpArgs>),
+    Snp(Box<confidential::AppraiseSnpArgs>),
     /// Judge an Intel TDX quote
     #[command(after_help = "Example:\n  assay appraise tdx --quote quote.bin \
         --collateral fmspc.json --policy policy.toml")]
-    Tdx(Box<confidential::TdxArgs>),
+    Tdx(Box<confidential::AppraiseTdxArgs>),
     /// Judge an AWS Nitro document
     #[command(after_help = "Example:\n  assay appraise nitro --document attestation.cbor")]
-    Nitro(Box<confidential::NitroArgs>),
+    Nitro(Box<confidential::AppraiseNitroArgs>),
     /// Judge the quote of an Azure confidential VM with the report that vouches for its TPM
     #[command(after_help = "Example:\n  assay appraise azure --hcl hcl.bin --quote quote.msg \
         --signature quote.sig \\\n    --nonce 00ff… --vek vcek.der")]
-    Azure(Box<confidential::AzureArgs>),
+    Azure(Box<confidential::AppraiseAzureArgs>),
 }
 
 impl AppraiseCommand {

@@ -34,7 +34,7 @@ pub struct PolicyArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct SnpArgs {
+pub struct AppraiseSnpArgs {
     #[command(flatten)]
     verify: snp::SnpArgs,
     #[command(flatten)]
@@ -42,7 +42,7 @@ pub struct SnpArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct TdxArgs {
+pub struct AppraiseTdxArgs {
     #[command(flatten)]
     verify: tdx::TdxArgs,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub struct TdxArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct NitroArgs {
+pub struct AppraiseNitroArgs {
     #[command(flatten)]
     verify: nitro::NitroArgs,
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub struct NitroArgs {
 }
 
 #[derive(Args, Debug)]
-pub struct AzureArgs {
+pub struct AppraiseAzureArgs {
     #[command(flatten)]
     verify: azure::AzureArgs,
     #[command(flatten)]
@@ -93,7 +93,7 @@ impl PolicyArgs {
     }
 }
 
-impl SnpArgs {
+impl AppraiseSnpArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let inputs = Inputs::default();
         let policy = self.by.read(&inputs)?;
@@ -107,7 +107,7 @@ impl SnpArgs {
     }
 }
 
-impl TdxArgs {
+impl AppraiseTdxArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let inputs = Inputs::default();
         let policy = self.by.read(&inputs)?.tdx;
@@ -121,7 +121,7 @@ impl TdxArgs {
     }
 }
 
-impl NitroArgs {
+impl AppraiseNitroArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let inputs = Inputs::default();
         let policy = self.by.read(&inputs)?.nitro;
@@ -136,7 +136,7 @@ impl NitroArgs {
     }
 }
 
-impl AzureArgs {
+impl AppraiseAzureArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let inputs = Inputs::default();
         let policy = self.by.read(&inputs)?;

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use assay_evidence::Finding;
 use assay_evidence::crypto;
+use assay_tpm::Error;
 use assay_tpm::Public;
 use assay_tpm::Signed;
 use assay_tpm::verify::UnknownParent;
+use assay_tpm::verify::certify_faults;
 use assay_tpm::verify_certify;
 use clap::Args;
 
@@ -76,7 +78,17 @@ impl CertifyArgs {
         let certification = match verified {
             Ok(certification) => certification,
             Err(error) => {
-                return Ok(Verdict::refused(vec![error.finding()], evidence_id).answer());
+                let faults = certify_faults(
+                    signed,
+                    &public,
+                    &believed.key,
+                    &nonce,
+                    self.key.min_hash,
+                    UnknownParent::Report,
+                );
+                debug_assert_eq!(faults.first().map(Error::reason), Some(error.reason()));
+                let faults = faults.iter().map(Error::finding).collect();
+                return Ok(Verdict::refused(faults, evidence_id).answer());
             }
         };
         let mut verdict = Verdict {
