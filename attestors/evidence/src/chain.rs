@@ -139,8 +139,8 @@ impl ChainError {
         }
     }
 
-    /// How decisive a fault is, the most decisive 0: keys, then signatures and trust, then the rights of issuers, then
-    /// what may change with time.
+    /// How decisive a fault is, the most decisive 0: keys, then signatures and trust, then the
+    /// rights of issuers, then what may change with time.
     pub const fn rank(&self) -> u8 {
         match self {
             ChainError::Key { .. } | ChainError::KeyWeak { .. } => 0,

@@ -4,8 +4,8 @@
 //! The outermost structure is read strictly, for what no signature covers must leave no choice
 //! (RFC 5280 §4.1.1): the lengths of the whole and of the signature are said in the fewest bytes,
 //! the algorithm outside is the one inside, byte for byte, nothing stands behind the signature, and
-//! its bit string has no unused bits. So nobody makes a second encoding of what was signed. What is verified is always the
-//! bytes as they came, never a re-encoding.
+//! its bit string has no unused bits. So nobody makes a second encoding of what was signed. What is
+//! verified is always the bytes as they came, never a re-encoding.
 //!
 //! SHA-1 is read and, where a caller asks for it by name, verified; it is never taken in silence.
 
