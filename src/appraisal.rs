@@ -89,6 +89,8 @@ pub struct Subject {
     /// The agent's key was certified by the AK, now or at the attestation its channel rests on.
     pub key_in_tpm: bool,
     pub labels: BTreeMap<String, String>,
+    /// What was borne in the chain of whoever vouches for the TPM; told with the verdict.
+    pub warnings: Vec<Finding>,
 }
 
 /// Which profile decided.
@@ -186,6 +188,7 @@ pub fn appraise(
             .warnings()
             .iter()
             .cloned()
+            .chain(subject.warnings.iter().cloned())
             .chain(firmware.warnings)
             .chain(judged.warnings)
             .collect(),

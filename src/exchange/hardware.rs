@@ -5,6 +5,7 @@
 //! second by certifying it; from then on a node is a node.
 
 use assay_evidence::certificate::Certificate;
+use assay_evidence::reason::Finding;
 use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use assay_tpm::AkCertificate;
@@ -63,6 +64,15 @@ impl Hardware {
             terms.ak_anchors.verify(&leaf, &chain, now).map_err(|error| Refused::tpm(&error))?;
         let spki_sha256 = certificate.key().spki_sha256();
         Ok(Self::Ak { certificate, class, spki_sha256 })
+    }
+
+    /// What its chain was borne with, such as a signature over SHA-1.
+    pub(super) fn warnings(&self) -> Vec<Finding> {
+        match self {
+            Self::Ek(endorsement) => endorsement.warnings(),
+            // The claims of a key that a certificate names tell those.
+            Self::Ak { .. } => Vec::new(),
+        }
     }
 
     pub(super) fn kind(&self) -> NodeKind {

@@ -141,6 +141,7 @@ pub struct Verified {
     quoted: Moment,
     items: Vec<Received>,
     not_checked: Vec<String>,
+    warnings: Vec<Finding>,
     _lease: Lease,
 }
 
@@ -750,6 +751,7 @@ impl Collected {
             let spki_sha256 = hardware.map_or([0; 32], |hardware| *hardware.spki_sha256());
             return Err(not_admitted(kind, &spki_sha256).with_pending(row));
         }
+        let warnings = open.hardware.iter().flat_map(Hardware::warnings).collect();
         Ok(Verified {
             row,
             replaced_ak: before.filter(|_| ak_is_new),
@@ -763,6 +765,7 @@ impl Collected {
             quoted: open.challenged,
             items,
             not_checked,
+            warnings,
             _lease: lease,
         })
     }
@@ -863,8 +866,9 @@ impl Verified {
         &self.not_checked
     }
 
+    /// What was borne in the chain of whoever vouches for the machine; the claims have their own.
     pub fn warnings(&self) -> &[Finding] {
-        self.claims.warnings()
+        &self.warnings
     }
 }
 

@@ -498,6 +498,7 @@ impl Exchange<'_> {
             key_in_tpm: verified.key_in_tpm(),
             channel_bound: verified.channel_bound(),
             labels: row.labels.clone(),
+            warnings: verified.warnings().to_vec(),
         };
         let log = match profile.needs_log() {
             true => self.boot_log(verified).await?,
