@@ -109,7 +109,6 @@ pub struct EndorsementCertificate {
     device: Device,
     class: TpmClass,
     root_sha256: [u8; 32],
-    weak_signature: bool,
     warnings: Vec<ChainError>,
     not_checked: Vec<String>,
 }
@@ -286,7 +285,6 @@ fn verify_by(
                 device,
                 class,
                 root_sha256: root.sha256(),
-                weak_signature: path.weak_signature(),
                 warnings: path.warnings().to_vec(),
                 not_checked: path.not_checked().to_vec(),
                 certificate,
@@ -335,11 +333,6 @@ impl EndorsementCertificate {
 
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// A CA of the chain signed over SHA-1: a warning.
-    pub fn weak_signature(&self) -> bool {
-        self.weak_signature
     }
 
     /// What was accepted but must be said.
@@ -406,11 +399,6 @@ impl Endorsement {
     /// refusing (a ban on any of them holds), never for allowing.
     pub fn claimed_others(&self) -> &[[u8; 32]] {
         &self.claimed_others
-    }
-
-    /// A CA of the chain signed over SHA-1: a warning.
-    pub fn weak_signature(&self) -> bool {
-        self.certificate.weak_signature()
     }
 }
 
