@@ -15,6 +15,7 @@ mod face;
 mod fetch;
 mod input;
 mod inspect;
+mod judgement;
 mod measured;
 mod node;
 mod output;

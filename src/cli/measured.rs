@@ -1,10 +1,9 @@
-//! What the commands about measured state have in common: their inputs, and the one shape in which
-//! a judgement is answered.
+//! What the commands about measured state have in common: their inputs, and how they show what
+//! consumed each event.
 
 use std::path::Path;
 use std::path::PathBuf;
 
-use assay_evidence::Finding;
 use assay_evidence::Registers;
 use assay_evidence::Time;
 use assay_evidence::crypto;
@@ -14,10 +13,7 @@ use serde_json::json;
 
 use crate::appraisal::Measured;
 use crate::cli::input::Inputs;
-use crate::cli::output::AFFIRMED;
-use crate::cli::output::Answer;
 use crate::cli::output::Failure;
-use crate::cli::output::REFUSED;
 use crate::cli::output::table;
 use crate::reference::files;
 use crate::reference::files::Loaded;
@@ -62,77 +58,6 @@ pub fn merge(json: &mut Value, more: Value) {
         for (key, value) in more {
             json.entry(key).or_insert(value);
         }
-    }
-}
-
-/// A judgement: `affirming`, `warning` or `contraindicated`.
-#[derive(Default)]
-pub struct Judgement {
-    pub findings: Vec<Finding>,
-    pub warnings: Vec<Finding>,
-    pub not_checked: Vec<String>,
-    pub claims: Value,
-    pub evidence_id: [u8; 32],
-    pub accept_warnings: bool,
-}
-
-impl Judgement {
-    pub fn verdict(&self) -> &'static str {
-        match (self.findings.is_empty(), self.warnings.is_empty()) {
-            (false, _) => "contraindicated",
-            (true, false) => "warning",
-            (true, true) => "affirming",
-        }
-    }
-
-    pub fn answer(self) -> Answer {
-        let verdict = self.verdict();
-        let json = json!({
-            "verdict": verdict,
-            "reason": self.findings.first().map(|finding| finding.code),
-            "reasons": self.findings,
-            "claims": if self.findings.is_empty() { self.claims.clone() } else { Value::Null },
-            "warnings": self.warnings,
-            "not_checked": self.not_checked,
-            "evidence_id": hex::encode(self.evidence_id),
-        });
-        let passes = match verdict {
-            "affirming" => true,
-            "warning" => self.accept_warnings,
-            _ => false,
-        };
-        let text = self.text(verdict);
-        Answer { json, text, exit: if passes { AFFIRMED } else { REFUSED } }
-    }
-
-    fn text(&self, verdict: &str) -> String {
-        let mut text = format!("{verdict}\n");
-        let told = |word: &str, finding: &Finding| {
-            let Finding { code, claim, found, expected, source } = finding;
-            format!(
-                "{word}: {code}\n  {claim}\n    found     {found}\n    expected  {expected}\n    \
-                 by        {source}\n"
-            )
-        };
-        for finding in &self.findings {
-            text.push_str(&told("refused", finding));
-        }
-        for warning in &self.warnings {
-            text.push_str(&told("warning", warning));
-        }
-        for gap in &self.not_checked {
-            text.push_str(&format!("  not checked: {gap}\n"));
-        }
-        let mut hints: Vec<&str> = Vec::new();
-        for finding in &self.findings {
-            if !hints.contains(&finding.code.remedy()) {
-                hints.push(finding.code.remedy());
-            }
-        }
-        for hint in hints {
-            text.push_str(&format!("hint: {hint}\n"));
-        }
-        text
     }
 }
 

@@ -40,6 +40,22 @@ impl Verdict {
         Verdict { claims, summary, ..Verdict::of(Vec::new(), evidence_id) }
     }
 
+    /// What an attestor established; the gaps that it lists among its claims have a place of their
+    /// own here.
+    pub fn established(
+        summary: impl Into<String>,
+        established: &impl Serialize,
+        not_checked: &[&'static str],
+        evidence_id: [u8; 32],
+    ) -> Result<Verdict, Failure> {
+        let mut object = claims(established)?;
+        object.remove("not_checked");
+        Ok(Verdict {
+            not_checked: not_checked.iter().map(|gap| (*gap).to_owned()).collect(),
+            ..Verdict::genuine(summary, object, evidence_id)
+        })
+    }
+
     /// A refusal has a fault. Should the code that looks for it find none, the fault is ours, and
     /// the evidence is not genuine for that.
     pub fn refused(mut faults: Vec<Finding>, evidence_id: [u8; 32]) -> Verdict {
@@ -65,15 +81,10 @@ impl Verdict {
     pub fn answer(self) -> Answer {
         let reason = self.faults.first().map(|fault| fault.code);
         let verdict = word(reason);
-        let json = json!({
-            "verdict": verdict,
-            "reason": reason,
-            "reasons": self.faults,
-            "claims": if reason.is_none() { Value::Object(self.claims.clone()) } else { Value::Null },
-            "warnings": self.warnings,
-            "not_checked": self.not_checked,
-            "evidence_id": hex::encode(self.evidence_id),
-        });
+        let claims =
+            if reason.is_none() { Value::Object(self.claims.clone()) } else { Value::Null };
+        let (faults, warnings) = (&self.faults, &self.warnings);
+        let json = object(verdict, faults, claims, warnings, &self.not_checked, &self.evidence_id);
         let exit = if reason.is_none() { AFFIRMED } else { REFUSED };
         Answer { json, text: self.text(verdict), exit }
     }
@@ -86,27 +97,57 @@ impl Verdict {
                 text.push_str(&format!("  {claim:<28} {}\n", printable(&value)));
             }
         }
-        for fault in &self.faults {
-            text.push_str(&format!("{verdict}: {}\n", told(fault)));
-        }
-        for warning in &self.warnings {
-            text.push_str(&format!("warning: {}\n", told(warning)));
-        }
-        for gap in &self.not_checked {
-            text.push_str(&format!("  not checked: {gap}\n"));
-        }
-        // One remedy per fault, after all of them were told.
-        let mut hints: Vec<&str> = Vec::new();
-        for fault in &self.faults {
-            if !hints.contains(&fault.code.remedy()) {
-                hints.push(fault.code.remedy());
-            }
-        }
-        for hint in hints {
-            text.push_str(&format!("hint: {hint}\n"));
-        }
-        text
+        text + &findings_text(verdict, &self.faults, &self.warnings, &self.not_checked)
     }
+}
+
+/// The members that every answer about evidence has.
+pub fn object(
+    verdict: &str,
+    faults: &[Finding],
+    claims: Value,
+    warnings: &[Finding],
+    not_checked: &[String],
+    evidence_id: &[u8; 32],
+) -> Value {
+    json!({
+        "verdict": verdict,
+        "reason": faults.first().map(|fault| fault.code),
+        "reasons": faults,
+        "claims": claims,
+        "warnings": warnings,
+        "not_checked": not_checked,
+        "evidence_id": hex::encode(evidence_id),
+    })
+}
+
+/// Faults, each under `word`; then warnings, gaps, and one remedy per kind of fault.
+pub fn findings_text(
+    word: &str,
+    faults: &[Finding],
+    warnings: &[Finding],
+    not_checked: &[String],
+) -> String {
+    let mut text = String::new();
+    for fault in faults {
+        text.push_str(&format!("{word}: {}\n", told(fault)));
+    }
+    for warning in warnings {
+        text.push_str(&format!("warning: {}\n", told(warning)));
+    }
+    for gap in not_checked {
+        text.push_str(&format!("  not checked: {gap}\n"));
+    }
+    let mut hints: Vec<&str> = Vec::new();
+    for fault in faults {
+        if !hints.contains(&fault.code.remedy()) {
+            hints.push(fault.code.remedy());
+        }
+    }
+    for hint in hints {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    text
 }
 
 /// One fault as it stands in a terminal.

@@ -12,10 +12,12 @@ pub mod snp;
 pub mod tdx;
 pub mod tpm;
 
+use assay_evidence::Finding;
 use clap::Subcommand;
 
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
+use crate::cli::verdict::Verdict;
 
 #[derive(Subcommand, Debug)]
 pub enum VerifyCommand {
@@ -47,6 +49,19 @@ pub enum VerifyCommand {
     #[command(after_help = "Example:\n  assay verify azure --hcl hcl.bin --quote quote.msg \
         --signature quote.sig \\\n    --nonce 00ff… --vek vcek.der")]
     Azure(Box<azure::AzureArgs>),
+}
+
+/// Genuine as `genuine` tells it, or refused by all faults.
+fn answer<C>(
+    verified: Result<C, Vec<Finding>>,
+    evidence_id: [u8; 32],
+    genuine: impl FnOnce(&C) -> Result<Verdict, Failure>,
+) -> Result<Answer, Failure> {
+    let verdict = match verified {
+        Ok(claims) => genuine(&claims)?,
+        Err(faults) => Verdict::refused(faults, evidence_id),
+    };
+    Ok(verdict.answer())
 }
 
 impl VerifyCommand {

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::cli::input;
 use crate::cli::input::Inputs;
-use crate::cli::measured::Judgement;
+use crate::cli::judgement::Judgement;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
 use crate::cli::verdict::Verdict;

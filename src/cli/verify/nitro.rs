@@ -12,8 +12,8 @@ use crate::cli::input;
 use crate::cli::input::Inputs;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
-use crate::cli::verdict;
 use crate::cli::verdict::Verdict;
+use crate::cli::verify::answer;
 
 #[derive(Args, Debug)]
 pub struct NitroArgs {
@@ -34,10 +34,7 @@ pub struct NitroArgs {
 impl NitroArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let (verified, evidence_id) = self.verified(&Inputs::default())?;
-        match verified {
-            Ok(claims) => Ok(genuine(&claims)?.answer()),
-            Err(faults) => Ok(Verdict::refused(faults.findings(), evidence_id).answer()),
-        }
+        answer(verified.map_err(|faults| faults.findings()), evidence_id, genuine)
     }
 
     /// The claims or the faults, and the id of the evidence.
@@ -66,16 +63,8 @@ impl NitroArgs {
 }
 
 pub fn genuine(claims: &Claims) -> Result<Verdict, Failure> {
-    let mut object = verdict::claims(claims)?;
-    object.remove("not_checked");
-    Ok(Verdict {
-        not_checked: claims.not_checked().iter().map(|gap| (*gap).to_owned()).collect(),
-        ..Verdict::genuine(
-            "the document was signed for this enclave by AWS",
-            object,
-            *claims.evidence_id(),
-        )
-    })
+    let summary = "the document was signed for this enclave by AWS";
+    Verdict::established(summary, claims, claims.not_checked(), *claims.evidence_id())
 }
 
 /// AWS lets a document carry that much.

@@ -13,8 +13,8 @@ use crate::cli::input;
 use crate::cli::input::Inputs;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
-use crate::cli::verdict;
 use crate::cli::verdict::Verdict;
+use crate::cli::verify::answer;
 
 #[derive(Args, Debug)]
 pub struct SnpArgs {
@@ -62,10 +62,7 @@ pub struct VekFiles {
 impl SnpArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let (verified, evidence_id) = self.verified(&Inputs::default())?;
-        match verified {
-            Ok(claims) => Ok(genuine(&claims)?.answer()),
-            Err(faults) => Ok(Verdict::refused(faults.findings(), evidence_id).answer()),
-        }
+        answer(verified.map_err(|faults| faults.findings()), evidence_id, genuine)
     }
 
     /// The claims or the faults, and the id of the evidence.
@@ -130,16 +127,8 @@ impl VekFiles {
 }
 
 pub fn genuine(claims: &Claims) -> Result<Verdict, Failure> {
-    let mut object = verdict::claims(claims)?;
-    object.remove("not_checked");
-    Ok(Verdict {
-        not_checked: claims.not_checked().iter().map(|gap| (*gap).to_owned()).collect(),
-        ..Verdict::genuine(
-            "the report was signed by the key of an AMD processor",
-            object,
-            *claims.evidence_id(),
-        )
-    })
+    let summary = "the report was signed by the key of an AMD processor";
+    Verdict::established(summary, claims, claims.not_checked(), *claims.evidence_id())
 }
 
 /// The signed bytes, as far as they are there.

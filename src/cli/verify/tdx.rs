@@ -16,8 +16,8 @@ use crate::cli::input;
 use crate::cli::input::Inputs;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
-use crate::cli::verdict;
 use crate::cli::verdict::Verdict;
+use crate::cli::verify::answer;
 
 #[derive(Args, Debug)]
 pub struct TdxArgs {
@@ -49,10 +49,7 @@ pub struct TdFiles {
 impl TdxArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let (verified, evidence_id) = self.verified(&Inputs::default(), Duration::ZERO)?;
-        match verified {
-            Ok(claims) => Ok(genuine(&claims)?.answer()),
-            Err(faults) => Ok(Verdict::refused(faults.findings(), evidence_id).answer()),
-        }
+        answer(verified.map_err(|faults| faults.findings()), evidence_id, genuine)
     }
 
     /// The claims or the faults, and the id of the evidence. Collateral may be overdue by as much as
@@ -105,14 +102,6 @@ impl TdFiles {
 }
 
 pub fn genuine(claims: &Claims) -> Result<Verdict, Failure> {
-    let mut object = verdict::claims(claims)?;
-    object.remove("not_checked");
-    Ok(Verdict {
-        not_checked: claims.not_checked().iter().map(|gap| (*gap).to_owned()).collect(),
-        ..Verdict::genuine(
-            "the quote was signed on an Intel platform",
-            object,
-            *claims.evidence_id(),
-        )
-    })
+    let summary = "the quote was signed on an Intel platform";
+    Verdict::established(summary, claims, claims.not_checked(), *claims.evidence_id())
 }

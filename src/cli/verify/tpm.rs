@@ -22,6 +22,7 @@ use crate::cli::output::Answer;
 use crate::cli::output::Failure;
 use crate::cli::verdict;
 use crate::cli::verdict::Verdict;
+use crate::cli::verify::answer;
 use crate::cli::verify::key::Believed;
 use crate::cli::verify::key::KeyArgs;
 use crate::cli::verify::key::KeyFiles;
@@ -64,11 +65,7 @@ struct Files {
 impl TpmArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let (verified, evidence_id) = self.verified(&Inputs::default())?;
-        let verdict = match verified {
-            Ok((claims, believed)) => genuine(&claims, &believed, evidence_id)?,
-            Err(faults) => Verdict::refused(faults, evidence_id),
-        };
-        Ok(verdict.answer())
+        answer(verified, evidence_id, |(claims, believed)| genuine(claims, believed, evidence_id))
     }
 
     /// What the quote proves, or all that is wrong with it; and the evidence's id.
