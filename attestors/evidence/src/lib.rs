@@ -8,6 +8,7 @@
 //! | [`reader`] | the one bounded reader through which hostile bytes are read |
 //! | [`reason`] | every reason for which the product refuses or warns, and what to do about it |
 //! | [`binding`] | what a piece of evidence is bound to, as one hash |
+//! | [`faults`] | a refusal with everything that was found wrong, in the decisive order |
 //! | [`key`] | public keys as values, and whether they are strong enough to mean anything |
 //! | [`crypto`] | the only file that names a crypto library |
 //! | [`certificate`], [`chain`] | X.509 as received, and the path to a pinned root |
@@ -24,6 +25,7 @@ pub mod crypto;
 pub mod der;
 pub mod digest;
 mod extension;
+pub mod faults;
 pub mod key;
 pub mod nonce;
 mod pss;

@@ -1,12 +1,11 @@
 //! Every way in which a Nitro document can be refused. A verdict lists all faults that were found,
 //! the most decisive first; the order of the variants is that order.
 
-use std::fmt;
-
 use assay_evidence::Finding;
 use assay_evidence::Reason;
 use assay_evidence::Time;
 use assay_evidence::certificate::CertificateError;
+use assay_evidence::faults::Ranked;
 use assay_evidence::key::KeyFault;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, thiserror::Error)]
@@ -147,18 +146,12 @@ impl Fault {
             Fault::Nonce { found, expected } => line("nonce", found, expected),
         }
     }
+}
 
-    fn is_of_shape(&self) -> bool {
-        matches!(
-            self,
-            Fault::NotADocument
-                | Fault::Limits { .. }
-                | Fault::Malformed { .. }
-                | Fault::Certificate { .. }
-        )
-    }
+/// At least one fault, the most decisive first.
+pub type Faults = assay_evidence::faults::Faults<Fault>;
 
-    /// Place in the decisive order.
+impl Ranked for Fault {
     fn rank(&self) -> u8 {
         match self {
             Fault::NotADocument => 0,
@@ -177,53 +170,12 @@ impl Fault {
             Fault::Nonce { .. } => 13,
         }
     }
-}
 
-/// At least one fault, the most decisive first.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Faults(Vec<Fault>);
-
-impl Faults {
-    /// Nothing if there are none.
-    pub fn new(mut faults: Vec<Fault>) -> Option<Faults> {
-        faults.sort_by_key(Fault::rank);
-        (!faults.is_empty()).then_some(Faults(faults))
+    fn reason(&self) -> Reason {
+        Fault::reason(self)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.0.iter()
-    }
-
-    /// The code of the first decisive fault.
-    pub fn reason(&self) -> Reason {
-        // INVARIANT: never empty; `new` and `from` are the only ways to make one.
-        self.0.first().map_or(Reason::Internal, Fault::reason)
-    }
-
-    pub fn findings(&self) -> Vec<Finding> {
-        self.0.iter().map(Fault::finding).collect()
-    }
-
-    /// The evidence could not even be read.
-    pub fn malformed(&self) -> bool {
-        self.0.first().is_some_and(Fault::is_of_shape)
+    fn finding(&self) -> Finding {
+        Fault::finding(self)
     }
 }
-
-impl From<Fault> for Faults {
-    fn from(fault: Fault) -> Faults {
-        Faults(vec![fault])
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
-            let between = if index == 0 { "" } else { "; " };
-            write!(f, "{between}{fault}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Faults {}

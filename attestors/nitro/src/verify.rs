@@ -52,7 +52,7 @@ pub fn verify(
         }
     }
     faults.extend(nonce.and_then(|expected| nonce_fault(&document, expected)));
-    match (Faults::new(faults), chain) {
+    match (Faults::of(faults), chain) {
         (None, Some(chain)) => Ok(Claims::new(&document, &chain, &signed, nonce.is_some())),
         (Some(faults), _) => Err(faults),
         (None, None) => Err(Fault::NotADocument.into()),

@@ -9,6 +9,7 @@ use assay_evidence::Finding;
 use assay_evidence::Reason;
 use assay_evidence::Time;
 use assay_evidence::certificate::CertificateError;
+use assay_evidence::faults::Ranked;
 use assay_evidence::key::KeyFault;
 
 use crate::product::Product;
@@ -107,57 +108,9 @@ pub enum Role {
 }
 
 /// At least one fault, the most decisive first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(Vec<Fault>);
+pub type Faults = assay_evidence::faults::Faults<Fault>;
 
-impl Faults {
-    /// Nothing if there are none.
-    pub fn new(mut faults: Vec<Fault>) -> Option<Faults> {
-        faults.sort_by_key(Fault::rank);
-        faults.dedup();
-        (!faults.is_empty()).then_some(Faults(faults))
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.0.iter()
-    }
-
-    /// The code of the first decisive fault.
-    pub fn reason(&self) -> Reason {
-        // INVARIANT: never empty; `new` and `from` are the only ways to make one.
-        self.0.first().map_or(Reason::Internal, Fault::reason)
-    }
-
-    pub fn findings(&self) -> Vec<Finding> {
-        self.0.iter().map(Fault::finding).collect()
-    }
-
-    /// The evidence could not even be read.
-    pub fn malformed(&self) -> bool {
-        self.0.first().is_some_and(Fault::is_of_shape)
-    }
-}
-
-impl From<Fault> for Faults {
-    fn from(fault: Fault) -> Faults {
-        Faults(vec![fault])
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, fault) in self.0.iter().enumerate() {
-            let between = if index == 0 { "" } else { "; " };
-            write!(f, "{between}{fault}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Faults {}
-
-impl Fault {
-    /// Place in the decisive order: an earlier stage is never masked by a later one.
+impl Ranked for Fault {
     fn rank(&self) -> u8 {
         match self {
             Fault::ReportLength { .. } => 0,
@@ -195,10 +148,16 @@ impl Fault {
         }
     }
 
-    fn is_of_shape(&self) -> bool {
-        self.rank() < 10
+    fn reason(&self) -> Reason {
+        Fault::reason(self)
     }
 
+    fn finding(&self) -> Finding {
+        Fault::finding(self)
+    }
+}
+
+impl Fault {
     /// The stable code of this refusal.
     pub fn reason(&self) -> Reason {
         match self {

@@ -115,7 +115,7 @@ impl Report {
         if let Some(product) = report.cpuid.and_then(Product::from_cpuid) {
             faults.extend(report.tcb_faults(product));
         }
-        match Faults::new(faults) {
+        match Faults::of(faults) {
             Some(faults) => Err(faults),
             None => Ok(report),
         }

@@ -65,7 +65,7 @@ pub fn verify(
     // 2. and 3. The key, its certificate and the chain above it.
     let mut faults = key_faults(&report);
     let Some(kind) = report.key_info.signing_key() else {
-        return Err(Faults::new(faults).unwrap_or_else(|| Fault::SigningKeyNone.into()));
+        return Err(Faults::of(faults).unwrap_or_else(|| Fault::SigningKeyNone.into()));
     };
     let chain = match endorse(evidence, kind, anchors) {
         Ok(chain) => Some(chain),
@@ -82,7 +82,7 @@ pub fn verify(
         faults.extend(standing_faults(chain, now));
         faults.extend(report_faults(&report, signed, kind, &chain.vek, report_data));
     }
-    match (Faults::new(faults), chain) {
+    match (Faults::of(faults), chain) {
         (None, Some(chain)) => Ok(Claims::new(report, signed, &chain, report_data.is_some())),
         (Some(faults), _) => Err(faults),
         (None, None) => Err(Fault::VekMissing.into()),
@@ -100,9 +100,9 @@ pub fn verify_vek(
     let evidence = Evidence { vek: Some(vek), chain, crl, ..Evidence::default() };
     // Which kind only matters for a host's table.
     let chain = endorse(&evidence, SigningKey::Vcek, anchors).map_err(|unendorsed| {
-        Faults::new(unendorsed.faults).unwrap_or_else(|| Fault::VekMissing.into())
+        Faults::of(unendorsed.faults).unwrap_or_else(|| Fault::VekMissing.into())
     })?;
-    match Faults::new(standing_faults(&chain, now)) {
+    match Faults::of(standing_faults(&chain, now)) {
         Some(faults) => Err(faults),
         None => Ok(chain.vek.clone()),
     }

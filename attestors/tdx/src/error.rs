@@ -11,6 +11,7 @@ use assay_evidence::Time;
 use assay_evidence::certificate::CertificateError;
 use assay_evidence::chain::ChainError;
 use assay_evidence::crl::CrlError;
+use assay_evidence::faults::Ranked;
 use assay_evidence::reader::ReadError;
 
 use crate::pem::PemError;
@@ -123,7 +124,7 @@ impl Place {
         }
     }
 
-    const fn claim(self) -> &'static str {
+    pub(crate) const fn claim(self) -> &'static str {
         match self {
             Place::Bundle => "collateral",
             Place::PckChain => "pck_chain",
@@ -143,6 +144,54 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// At least one fault, the most decisive first.
+pub type Faults = assay_evidence::faults::Faults<Error>;
+
+impl Ranked for Error {
+    /// A smaller number is told first.
+    fn rank(&self) -> u8 {
+        match self {
+            Error::QuoteVersion { .. } => 0,
+            Error::QuoteTooLarge { .. }
+            | Error::QuoteShape(_)
+            | Error::QuoteMalformed { .. }
+            | Error::TrailingBytes { .. }
+            | Error::PckPem(_) => 1,
+            Error::CollateralTooLarge { .. }
+            | Error::Collateral { .. }
+            | Error::CollateralPem { .. } => 2,
+            Error::ChainLength { .. } | Error::Root { .. } | Error::Subject { .. } => 3,
+            Error::Chain { .. } | Error::RootDiffers { .. } | Error::PckExtension(_) => 4,
+            Error::Crl { .. } | Error::CrlSignature { .. } => 5,
+            Error::Revoked { .. } => 6,
+            Error::QeReportSignature => 7,
+            Error::QeBinding { .. } => 8,
+            Error::QuoteSignature => 9,
+            Error::CollateralSignature { .. } => 10,
+            Error::Expired { place: Place::TcbInfo | Place::QeIdentity, .. } => 12,
+            Error::NotYetValid { place: Place::TcbInfo | Place::QeIdentity, .. } => 12,
+            Error::Expired { place: Place::RootCrl | Place::PckCrl, .. } => 13,
+            Error::NotYetValid { place: Place::RootCrl | Place::PckCrl, .. } => 13,
+            // Certificates live for years: one out of its dates says more than a late list.
+            Error::Expired { .. } | Error::NotYetValid { .. } => 11,
+            Error::ReportData { .. } => 14,
+            Error::PckChainDiffers => 15,
+            Error::Fmspc { .. } => 16,
+            Error::PceId { .. } => 17,
+            Error::QeIdentity { .. } => 18,
+            Error::Module { .. } => 19,
+        }
+    }
+
+    fn reason(&self) -> Reason {
+        Error::reason(self)
+    }
+
+    fn finding(&self) -> Finding {
+        Error::finding(self)
     }
 }
 
@@ -204,41 +253,6 @@ impl Error {
             Error::PceId { .. } => Reason::PceidMismatch,
             Error::QeIdentity { .. } => Reason::QeIdentityMismatch,
             Error::Module { .. } => Reason::TdxModuleMismatch,
-        }
-    }
-
-    /// The decisive order of the command line: a smaller number is told first.
-    fn rank(&self) -> u8 {
-        match self {
-            Error::QuoteVersion { .. } => 0,
-            Error::QuoteTooLarge { .. }
-            | Error::QuoteShape(_)
-            | Error::QuoteMalformed { .. }
-            | Error::TrailingBytes { .. }
-            | Error::PckPem(_) => 1,
-            Error::CollateralTooLarge { .. }
-            | Error::Collateral { .. }
-            | Error::CollateralPem { .. } => 2,
-            Error::ChainLength { .. } | Error::Root { .. } | Error::Subject { .. } => 3,
-            Error::Chain { .. } | Error::RootDiffers { .. } | Error::PckExtension(_) => 4,
-            Error::Crl { .. } | Error::CrlSignature { .. } => 5,
-            Error::Revoked { .. } => 6,
-            Error::QeReportSignature => 7,
-            Error::QeBinding { .. } => 8,
-            Error::QuoteSignature => 9,
-            Error::CollateralSignature { .. } => 10,
-            Error::Expired { place: Place::TcbInfo | Place::QeIdentity, .. } => 12,
-            Error::NotYetValid { place: Place::TcbInfo | Place::QeIdentity, .. } => 12,
-            Error::Expired { place: Place::RootCrl | Place::PckCrl, .. } => 13,
-            Error::NotYetValid { place: Place::RootCrl | Place::PckCrl, .. } => 13,
-            // Certificates live for years: one out of its dates says more than a late list.
-            Error::Expired { .. } | Error::NotYetValid { .. } => 11,
-            Error::ReportData { .. } => 14,
-            Error::PckChainDiffers => 15,
-            Error::Fmspc { .. } => 16,
-            Error::PceId { .. } => 17,
-            Error::QeIdentity { .. } => 18,
-            Error::Module { .. } => 19,
         }
     }
 
@@ -362,60 +376,5 @@ fn chain_reason(fault: &ChainError) -> Reason {
         }
         ChainError::KeyWeak { .. } => Reason::KeyWeak,
         _ => Reason::ChainBroken,
-    }
-}
-
-/// Everything that was wrong, the most decisive fault first; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults {
-    first: Error,
-    more: Vec<Error>,
-}
-
-impl Faults {
-    /// Nothing where nothing is wrong.
-    pub(crate) fn of(mut faults: Vec<Error>) -> Option<Faults> {
-        // Stable: of two equally decisive faults the one that was met first stays first.
-        faults.sort_by_key(Error::rank);
-        let mut faults = faults.into_iter();
-        faults.next().map(|first| Faults { first, more: faults.collect() })
-    }
-
-    pub fn decisive(&self) -> &Error {
-        &self.first
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Error> {
-        std::iter::once(&self.first).chain(&self.more)
-    }
-
-    pub fn reason(&self) -> Reason {
-        self.first.reason()
-    }
-
-    pub fn findings(&self) -> Vec<Finding> {
-        self.iter().map(Error::finding).collect()
-    }
-
-    pub(crate) fn into_vec(self) -> Vec<Error> {
-        std::iter::once(self.first).chain(self.more).collect()
-    }
-}
-
-impl From<Error> for Faults {
-    fn from(fault: Error) -> Faults {
-        Faults { first: fault, more: Vec::new() }
-    }
-}
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.first.fmt(f)
-    }
-}
-
-impl std::error::Error for Faults {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.first.source()
     }
 }

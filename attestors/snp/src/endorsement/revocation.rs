@@ -7,7 +7,6 @@
 use assay_evidence::Certificate;
 use assay_evidence::Time;
 use assay_evidence::crl::RevocationList;
-use assay_evidence::crl::Scope;
 
 use super::Root;
 use crate::error::Fault;
@@ -34,8 +33,8 @@ impl Revocation {
         }
         let key = root.certificate.public_key().map_err(|_| "the root has no key")?;
         list.verify(key).map_err(|_| "a signature that does not verify")?;
-        if list.scope() == Scope::EndEntities {
-            return Err("does not speak of issuers");
+        if !list.speaks_of(issuer) {
+            return Err("does not speak of this issuer");
         }
         let revoked = list.is_revoked(issuer.serial()).then(|| hex::encode(issuer.serial()));
         let (this_update, next_update) = (list.this_update(), list.next_update());

@@ -236,7 +236,12 @@ fn revoked(
     chain: &Chain,
     certificate: Option<&Certificate>,
 ) -> Option<Error> {
-    let serial = certificate?.serial();
+    let certificate = certificate?;
+    let serial = certificate.serial();
+    if !list.is_revoked(serial) && !list.speaks_of(certificate) {
+        let cause = format!("does not speak of the {}", chain.place.claim());
+        return Some(Error::CrlSignature { place, cause });
+    }
     list.is_revoked(serial).then(|| Error::Revoked {
         place,
         chain: chain.place,
