@@ -96,6 +96,23 @@ fn every_template_is_covered_in_both_forms_and_however_the_list_is_cut() {
     }
 }
 
+/// Of a list with SHA-256 in its column the reader sees only far behind the first entry that these
+/// four bytes of the digest are no length of a name.
+#[test]
+fn a_digest_that_looks_like_a_length_loses_no_entry_however_the_list_is_cut() {
+    let items = kernel_list::every_template();
+    let mut list = kernel_list::binary_as(&items, HashAlgorithm::Sha256, Order::Little);
+    list[24..28].copy_from_slice(&250_u32.to_le_bytes());
+    for size in (1..300).chain([list.len()]) {
+        let mut reader = Reader::new();
+        for chunk in list.chunks(size) {
+            let mut entries = reader.entries(chunk);
+            while entries.next().unwrap().is_some() {}
+        }
+        assert_eq!(reader.finish().unwrap(), items.len() as u64, "{size}");
+    }
+}
+
 #[test]
 fn text_and_binary_say_the_same() {
     let items = kernel_list::every_template();

@@ -17,9 +17,11 @@ use crate::ima::text;
 #[derive(Debug, Default)]
 pub struct Reader {
     format: Option<Format>,
-    /// The beginning of an entry whose end has not come yet, or a whole one that was handed out.
+    /// The beginning of an entry whose end has not come yet. Before the format was known it can be
+    /// more than one.
     carry: Vec<u8>,
-    spent: bool,
+    /// How much of `carry` is an entry that was handed out.
+    spent: usize,
     /// What a line of text has in hex.
     scratch: Vec<u8>,
     entries: u64,
@@ -71,8 +73,10 @@ impl Reader {
 
     /// Forgets the entry that was handed out of `carry`.
     fn let_go(&mut self) {
-        if std::mem::take(&mut self.spent) {
-            self.carry.clear();
+        match std::mem::take(&mut self.spent) {
+            0 => {}
+            all if all >= self.carry.len() => self.carry.clear(),
+            spent => drop(self.carry.drain(..spent)),
         }
     }
 
@@ -183,10 +187,12 @@ impl Entries<'_, '_> {
             }
             self.keep(needed.saturating_sub(self.reader.carry.len()));
         }
-        self.reader.spent = true;
         self.reader.number();
         match frame::frame(&self.reader.carry, layout) {
-            Ok(Framed::Whole { record, .. }) => Entry::parse(record, layout.order, index).map(Some),
+            Ok(Framed::Whole { record, size }) => {
+                self.reader.spent = size;
+                Entry::parse(record, layout.order, index).map(Some)
+            }
             Ok(Framed::Short { .. }) => Ok(None),
             Err(fault) => Err(fault),
         }
@@ -213,13 +219,13 @@ impl Entries<'_, '_> {
             false => {
                 self.keep(end);
                 self.chunk = self.chunk.get(1..).unwrap_or_default();
-                self.reader.spent = true;
+                self.reader.spent = self.reader.carry.len();
                 &[]
             }
         };
         let index = self.reader.number();
         let reader = &mut *self.reader;
-        let line = if reader.spent { reader.carry.as_slice() } else { line };
+        let line = if reader.spent > 0 { reader.carry.as_slice() } else { line };
         text::record(line, &mut reader.scratch)
             .and_then(|record| Entry::parse(record, ByteOrder::Little, index))
             .map(Some)
