@@ -27,6 +27,7 @@ mod node;
 mod rotation;
 mod share;
 mod socket;
+mod tee;
 mod tokens;
 mod upstream;
 mod workload_api;

@@ -31,10 +31,19 @@ pub enum MediaType {
     ImaAscii,
     /// The kernel's command line: a text that a boot log may have only as a digest.
     KernelCmdline,
+    /// ATTESTATION_REPORT of an SEV-SNP guest, 1184 bytes.
+    SnpReport,
+    /// The certificate table that a host hands its SNP guests.
+    SnpHostCerts,
+    TdxQuote,
+    /// The boot log of a TD, whose digests are in its RTMRs.
+    Ccel,
+    /// NV index 0x01400001 of the vTPM of an Azure confidential VM.
+    HclReport,
 }
 
 impl MediaType {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 13] = [
         Self::TpmQuote,
         Self::TpmCertify,
         Self::TpmAkCertify,
@@ -43,7 +52,20 @@ impl MediaType {
         Self::ImaBinary,
         Self::ImaAscii,
         Self::KernelCmdline,
+        Self::SnpReport,
+        Self::SnpHostCerts,
+        Self::TdxQuote,
+        Self::Ccel,
+        Self::HclReport,
     ];
+
+    /// What a processor says of its guest, and what such a report is verified with.
+    pub fn is_of_the_processor(self) -> bool {
+        matches!(
+            self,
+            Self::SnpReport | Self::SnpHostCerts | Self::TdxQuote | Self::Ccel | Self::HclReport
+        )
+    }
 
     /// The short word used in `kinds` and `want`: `tpm-quote`.
     pub fn word(self) -> &'static str {
@@ -56,6 +78,11 @@ impl MediaType {
             Self::ImaBinary => "ima-binary",
             Self::ImaAscii => "ima-ascii",
             Self::KernelCmdline => "kernel-cmdline",
+            Self::SnpReport => "snp-report",
+            Self::SnpHostCerts => "snp-host-certs",
+            Self::TdxQuote => "tdx-quote",
+            Self::Ccel => "ccel",
+            Self::HclReport => "hcl-report",
         }
     }
 
@@ -65,7 +92,11 @@ impl MediaType {
             Self::TpmQuote | Self::TpmCertify | Self::TpmAkCertify => 4 * 1_024,
             Self::TpmPcrs => 8 * 1_024,
             Self::KernelCmdline => 64 * 1_024,
-            Self::TcgEventlog => 1_024 * 1_024,
+            Self::SnpReport => 4 * 1_024,
+            Self::HclReport => 16 * 1_024,
+            Self::TdxQuote => 32 * 1_024,
+            Self::SnpHostCerts => 64 * 1_024,
+            Self::TcgEventlog | Self::Ccel => 1_024 * 1_024,
             Self::ImaBinary | Self::ImaAscii => 64 * 1_024 * 1_024,
         }
     }

@@ -29,6 +29,7 @@ mod message;
 mod node_id;
 mod nonce_ledger;
 mod refusal;
+mod tee;
 mod verifier;
 
 pub use admission::Admission;

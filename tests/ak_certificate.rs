@@ -271,6 +271,7 @@ impl House {
             pcrs: quote.values,
             certified: Some((certified, lab.svid.public().raw().to_vec())),
             ak_certified: Some(lab.device.certify(&lab.iak, &lab.ak, &data).unwrap()),
+            reports: Vec::new(),
             logs: Vec::new(),
         };
         alter(&mut gathered, &data);

@@ -32,6 +32,9 @@ pub struct Config {
     pub endorsement_auth: Option<PathBuf>,
     /// How a host without an EK certificate proves itself.
     pub ak_certificate: Option<AkCertificate>,
+    /// Where the kernel gives reports of a confidential machine's processor, if not where Linux
+    /// mounts it. One that is named has to be there.
+    pub tsm_folder: Option<PathBuf>,
     pub bootstrap: Bootstrap,
     pub log: Log,
     pub intervals: Intervals,
@@ -112,6 +115,7 @@ struct ConfigSyntax {
     device: String,
     endorsement_auth: Option<PathBuf>,
     ak_certificate: Option<AkCertificateSyntax>,
+    tsm_folder: Option<PathBuf>,
     bootstrap: BootstrapSyntax,
     #[serde(default)]
     log: Log,
@@ -205,6 +209,7 @@ impl Config {
             device: device(syntax.device)?,
             endorsement_auth: syntax.endorsement_auth.map(|path| folder.join(path)),
             ak_certificate: syntax.ak_certificate.map(|ak| ak.judged(folder)).transpose()?,
+            tsm_folder: syntax.tsm_folder.map(|path| folder.join(path)),
             bootstrap: syntax.bootstrap.judged(folder)?,
             log: syntax.log,
             intervals: syntax.intervals.judged()?,

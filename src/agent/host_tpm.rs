@@ -32,6 +32,9 @@ use zeroize::Zeroizing;
 
 use crate::agent::config::AkCertificate;
 use crate::agent::config::Place;
+use crate::agent::tee::HostTee;
+use crate::agent::tee::TeeError;
+use crate::envelope::Item;
 use crate::envelope::MediaType;
 use crate::exchange::Collect;
 use crate::exchange::Facts;
@@ -63,6 +66,8 @@ pub enum HostTpmError {
     NvCertificate(u32),
     #[error("the key under {0:#010x} is not the key of the AK certificate")]
     OtherKey(u32),
+    #[error("the processor")]
+    Tee(#[from] TeeError),
     #[error("the svid key is not a P-256 key")]
     SvidKey,
     #[error("no certificate request can be made")]
@@ -78,6 +83,8 @@ pub struct HostTpm {
     svid_key: DeviceKey,
     svid_public: PublicKey,
     logs: Option<LogPaths>,
+    /// The processor's reports, where this is a confidential machine.
+    tee: Option<HostTee>,
     facts: Facts,
 }
 
@@ -96,7 +103,9 @@ impl HostTpm {
         address: &str,
         endorsement_auth: Option<&Path>,
         ak_certificate: Option<&AkCertificate>,
+        tsm_folder: Option<&Path>,
     ) -> Result<Self, HostTpmError> {
+        let tee = HostTee::find(tsm_folder)?;
         let endorsement_auth = match endorsement_auth {
             Some(path) => authorization(path)?,
             None => Zeroizing::default(),
@@ -125,6 +134,11 @@ impl HostTpm {
             kinds.extend(logs.ima_ascii.exists().then_some(MediaType::ImaAscii));
             kinds.push(MediaType::KernelCmdline);
         }
+        kinds.extend(tee.iter().flat_map(HostTee::kinds));
+        // Azure's vTPM holds the report that names its AK, so it is of use where that AK vouches.
+        if tee.is_none() && matches!(vouching, Vouching::Ak(_)) && hcl(&device)?.is_some() {
+            kinds.push(MediaType::HclReport);
+        }
         let banks = device.banks()?;
         let facts = Facts {
             face: Face::Native,
@@ -139,7 +153,7 @@ impl HostTpm {
             log_sha256: boot_log.as_deref().map(crypto::sha256),
             banks: banks.iter().map(|b| (b.algorithm.tpm_id(), b.is_active())).collect(),
         };
-        Ok(Self { device, vouching, ak, svid_key, svid_public, logs, facts })
+        Ok(Self { device, vouching, ak, svid_key, svid_public, logs, tee, facts })
     }
 
     pub fn facts(&self) -> &Facts {
@@ -175,6 +189,14 @@ impl HostTpm {
             }
             _ => None,
         };
+        let mut reports = match &self.tee {
+            Some(tee) => tee.collect(&collect.report_data, &collect.reports)?,
+            None => Vec::new(),
+        };
+        if collect.reports.contains(&MediaType::HclReport) {
+            let report = hcl(&self.device)?;
+            reports.extend(report.map(|bytes| Item { media_type: MediaType::HclReport, bytes }));
+        }
         let logs = collect.logs.iter().filter_map(|kind| self.log(*kind, collect)).collect();
         Ok(Gathered {
             activated,
@@ -182,6 +204,7 @@ impl HostTpm {
             pcrs: quote.values,
             certified,
             ak_certified,
+            reports,
             logs,
         })
     }
@@ -216,6 +239,13 @@ impl HostTpm {
     /// A log as it stands now; one that cannot be read is missing, and the server sees that.
     /// IMA lists are sent from their beginning or not at all.
     fn log(&self, kind: MediaType, collect: &Collect) -> Option<Log> {
+        if kind == MediaType::Ccel {
+            let read = self.tee.as_ref()?.ccel();
+            return read
+                .inspect_err(|error| tracing::warn!(log = kind.word(), %error, "log not read"))
+                .ok()
+                .map(|bytes| Log { media_type: kind, bytes });
+        }
         let logs = self.logs.as_ref()?;
         let list = matches!(kind, MediaType::ImaBinary | MediaType::ImaAscii);
         if list && collect.ima_from != 0 {
@@ -229,7 +259,12 @@ impl HostTpm {
             MediaType::TpmQuote
             | MediaType::TpmCertify
             | MediaType::TpmAkCertify
-            | MediaType::TpmPcrs => return None,
+            | MediaType::TpmPcrs
+            | MediaType::SnpReport
+            | MediaType::SnpHostCerts
+            | MediaType::TdxQuote
+            | MediaType::Ccel
+            | MediaType::HclReport => return None,
         };
         match read {
             Ok(Some(mut bytes)) => {
@@ -248,6 +283,8 @@ impl HostTpm {
     }
 }
 
+/// The paravisor writes it anew at each boot.
+const HCL_REPORT: u32 = 0x0140_0001;
 /// What the kernel was told; the server believes it where a measured digest is that of this text.
 const CMDLINE: &str = "/proc/cmdline";
 
@@ -324,6 +361,11 @@ fn logs_of(address: &str) -> Option<LogPaths> {
         ima_binary: ima("binary_runtime_measurements"),
         ima_ascii: ima("ascii_runtime_measurements"),
     })
+}
+
+/// The report of an Azure confidential VM; nothing where the index is another's, or there is none.
+fn hcl(device: &Device) -> Result<Option<Vec<u8>>, TpmError> {
+    Ok(device.nv(HCL_REPORT)?.filter(|bytes| bytes.starts_with(b"HCLA")))
 }
 
 fn boot_log(logs: Option<&LogPaths>) -> Option<Vec<u8>> {

@@ -236,7 +236,11 @@ impl Node {
     async fn open_tpm(&self) -> Result<HostTpm, NodeError> {
         let (device, auth) = (self.config.device.clone(), self.config.endorsement_auth.clone());
         let ak_certificate = self.config.ak_certificate.clone();
-        let open = move || HostTpm::open(&device, auth.as_deref(), ak_certificate.as_ref());
+        let tsm_folder = self.config.tsm_folder.clone();
+        let open = move || {
+            let tsm_folder = tsm_folder.as_deref();
+            HostTpm::open(&device, auth.as_deref(), ak_certificate.as_ref(), tsm_folder)
+        };
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| NodeError::Task)?;
         Ok(opened.map_err(AttestationError::Tpm)?)
     }

@@ -22,6 +22,7 @@ use assay_tpm::PcrSelection;
 use prost::Message;
 use zeroize::Zeroizing;
 
+use crate::envelope::Item;
 use crate::envelope::MediaType;
 use crate::exchange::Fault;
 use crate::exchange::Outcome;
@@ -74,6 +75,10 @@ pub struct Collect {
     pub credential: Option<(Vec<u8>, Vec<u8>)>,
     /// For TPM2_Quote and TPM2_Certify.
     pub qualifying_data: [u8; 32],
+    /// For a report of the processor.
+    pub report_data: [u8; 64],
+    /// What to ask of the processor, of what the agent can give.
+    pub reports: Vec<MediaType>,
     pub selections: Vec<PcrSelection>,
     /// Certify the SVID key.
     pub certify: bool,
@@ -99,6 +104,8 @@ pub struct Gathered {
     pub certified: Option<(Vec<u8>, Vec<u8>)>,
     /// TPM2B_ATTEST ‖ TPMT_SIGNATURE of the AK's certification.
     pub ak_certified: Option<Vec<u8>>,
+    /// What the processor gave, and what goes with it.
+    pub reports: Vec<Item>,
     pub logs: Vec<Log>,
 }
 
@@ -208,10 +215,19 @@ impl Attester {
             (MediaType::ImaBinary, challenge.ima_limit > 0),
             (MediaType::ImaAscii, challenge.ima_limit > 0),
             (MediaType::KernelCmdline, true),
+            (MediaType::Ccel, true),
         ];
+        let bound = binding.binding();
         let collect = Collect {
             credential: challenge.credential.clone(),
-            qualifying_data: binding.binding().qualifying_data(),
+            qualifying_data: bound.qualifying_data(),
+            report_data: *bound.report_data(),
+            reports: challenge
+                .want
+                .iter()
+                .copied()
+                .filter(|kind| kind.is_of_the_processor() && *kind != MediaType::Ccel)
+                .collect(),
             selections: challenge.pcrs.clone(),
             certify: wants(MediaType::TpmCertify),
             certify_ak: wants(MediaType::TpmAkCertify),
@@ -276,6 +292,9 @@ impl Collecting {
         }
         if let Some(certify) = gathered.ak_certified {
             put(MediaType::TpmAkCertify, certify, true)?;
+        }
+        for Item { media_type, bytes } in gathered.reports {
+            put(media_type, bytes, true)?;
         }
         for log in gathered.logs {
             // An empty log is no evidence of anything; the server sees that it is missing.

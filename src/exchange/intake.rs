@@ -55,8 +55,8 @@ impl std::fmt::Debug for Progress {
 
 impl Intake {
     /// Takes the declarations and what came with them. Items that nobody asked for are refused,
-    /// and so is an item of the TPM that does not come whole: it decides whether the rest is
-    /// listened to.
+    /// and so is a statement of the hardware that does not come whole: it decides whether the rest
+    /// is listened to.
     pub(super) fn open(
         items: Vec<Item>,
         wanted: &BTreeSet<MediaType>,
@@ -68,7 +68,7 @@ impl Intake {
             if !wanted.contains(&item.media_type) {
                 return Err(malformed("evidence.items", word, "only what was asked for"));
             }
-            let decides = is_of_the_tpm(item.media_type);
+            let decides = is_statement(item.media_type);
             if decides && item.data.is_empty() {
                 return Err(malformed(word, "declared without data", "the whole item at once"));
             }
@@ -174,13 +174,18 @@ impl Incoming {
     }
 }
 
-fn is_of_the_tpm(media_type: MediaType) -> bool {
+fn is_statement(media_type: MediaType) -> bool {
     match media_type {
         MediaType::TpmQuote
         | MediaType::TpmCertify
         | MediaType::TpmAkCertify
-        | MediaType::TpmPcrs => true,
+        | MediaType::TpmPcrs
+        | MediaType::SnpReport
+        | MediaType::SnpHostCerts
+        | MediaType::TdxQuote
+        | MediaType::HclReport => true,
         MediaType::TcgEventlog
+        | MediaType::Ccel
         | MediaType::ImaBinary
         | MediaType::ImaAscii
         | MediaType::KernelCmdline => false,

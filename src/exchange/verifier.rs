@@ -58,6 +58,7 @@ use crate::exchange::limits::Lease;
 use crate::exchange::message::Evidence;
 use crate::exchange::message::malformed;
 use crate::exchange::nonce_ledger::Ticket;
+use crate::exchange::tee;
 use crate::spiffe::SpiffeId;
 use crate::spiffe::TrustDomain;
 use crate::store;
@@ -436,6 +437,7 @@ impl Identified {
             let lists = [MediaType::ImaBinary, MediaType::ImaAscii];
             wanted.extend(lists.into_iter().find(|kind| gives(*kind)));
         }
+        wanted.extend(tee::wanted(&self.hello.kinds));
         wanted
     }
 }

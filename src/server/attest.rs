@@ -749,6 +749,11 @@ fn keep(media_type: MediaType, changed: bool) -> Keep {
         | MediaType::TpmPcrs
         | MediaType::TcgEventlog
         | MediaType::KernelCmdline
+        | MediaType::SnpReport
+        | MediaType::SnpHostCerts
+        | MediaType::TdxQuote
+        | MediaType::Ccel
+        | MediaType::HclReport
             if changed =>
         {
             Keep::Full

@@ -163,6 +163,7 @@ impl Host {
                 pcrs: quote.values,
                 certified,
                 ak_certified: None,
+                reports: Vec::new(),
                 logs: Vec::new(),
             }
         })

@@ -84,6 +84,16 @@ impl Tsm {
         self.folder.is_dir()
     }
 
+    /// Which driver makes the reports here; asks for none.
+    pub fn provider(&self) -> Result<Provider, Error> {
+        if !self.is_offered() {
+            return Err(Error::NotOffered { folder: self.folder.clone() });
+        }
+        let entry = Entry::new(&self.folder)?;
+        entry.generation_when(|_| true)?;
+        Ok(Provider::named(&entry.text("provider")?))
+    }
+
     /// Asks until a report comes that nobody else had a hand in, a few times at most.
     pub fn collect(&self, request: &Request<'_>) -> Result<Collected, Error> {
         if request.report_data.is_empty() || request.report_data.len() > MAX_REPORT_DATA {
