@@ -21,7 +21,8 @@ pub mod policy;
 pub mod reference;
 // 3: judgement
 pub mod appraisal;
-// 4: keys, storage, records
+// 4: keys, vendors' endorsements, storage, records
+pub mod endorsement;
 pub mod keys;
 pub mod records;
 pub mod store;

@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 8] = [
     &["envelope"],
     &["reference", "policy"],
     &["appraisal"],
-    &["keys", "store", "records"],
+    &["keys", "endorsement", "store", "records"],
     &["ca", "exchange", "tls", "workload"],
     &["server", "agent"],
     &["cli", "demo"],

@@ -23,12 +23,17 @@ use crate::report::SigningKey;
 use crate::tcb::Tcb;
 
 mod anchors;
+mod apart;
 mod revocation;
 mod wants;
 
 pub use anchors::Anchors;
 pub use anchors::Root;
+pub use apart::Dates;
+pub use apart::verify_issuer;
+pub use apart::verify_list;
 pub(crate) use revocation::Revocation;
+pub use wants::Chip;
 pub use wants::Wanted;
 pub use wants::wants;
 
@@ -130,10 +135,7 @@ impl Chain {
                 return Err(faults);
             }
         };
-        let expected = match vek.kind {
-            SigningKey::Vcek => Authority::Ask(vek.product),
-            SigningKey::Vlek => Authority::Asvk(vek.product),
-        };
+        let expected = Authority::issuer(vek.product, vek.kind);
         faults.extend(authority_fault(&vek, Authority::of(&issuer), expected, &issuer));
         faults.extend(accept_signed(&vek.certificate, &issuer, Role::Vek, Role::Issuer).map(
             |fault| match fault {
@@ -325,6 +327,14 @@ impl Authority {
             return Product::from_name(product).map(Authority::Asvk);
         }
         Product::from_name(name.strip_prefix("SEV-")?).map(Authority::Ask)
+    }
+
+    /// Who signs keys of this kind.
+    pub(crate) const fn issuer(product: Product, kind: SigningKey) -> Authority {
+        match kind {
+            SigningKey::Vcek => Authority::Ask(product),
+            SigningKey::Vlek => Authority::Asvk(product),
+        }
     }
 
     const fn product(self) -> Product {

@@ -544,15 +544,15 @@ fn what_is_missing_is_named_by_its_path_at_amd() {
     let milan = wanted(Machine::milan(), None).unwrap();
     let chip = "c1".repeat(64);
     let path = format!("/vcek/v1/Milan/{chip}?blSPL=04&teeSPL=00&snpSPL=24&ucodeSPL=219");
-    assert_eq!(milan.vek.as_deref(), Some(path.as_str()));
-    assert_eq!(milan.crl, "/vcek/v1/Milan/crl");
+    assert_eq!(milan.vek_path().as_deref(), Some(path.as_str()));
+    assert_eq!(milan.crl_path(), "/vcek/v1/Milan/crl");
     let path = "/vcek/v1/Turin/c1c1c1c1c1c1c1c1?fmcSPL=01&blSPL=02&teeSPL=03&snpSPL=04&ucodeSPL=81";
-    assert_eq!(wanted(Machine::turin(), None).unwrap().vek.as_deref(), Some(path));
+    assert_eq!(wanted(Machine::turin(), None).unwrap().vek_path().as_deref(), Some(path));
     // A VLEK is its owner's to get, and a chip that hides has no certificate to ask for.
     let vlek = wanted(Machine::milan_vlek(), None).unwrap();
-    assert_eq!((vlek.vek, vlek.chain.as_str()), (None, "/vlek/v1/Milan/cert_chain"));
+    assert_eq!((vlek.vek_path(), vlek.chain_path()), (None, "/vlek/v1/Milan/cert_chain".into()));
     let hidden = Machine::milan().with(|m| m.set(0x1a0, &[0; 64]));
-    assert_eq!(wanted(hidden, None).unwrap().vek, None);
+    assert_eq!(wanted(hidden, None).unwrap().chip, None);
     // Version 2 names no product; what is said counts, and never against what is named.
     let old = Machine::milan().with(|m| {
         m.set(0, &[2]);

@@ -17,9 +17,14 @@ use crate::error::Error;
 use crate::error::Place;
 
 mod pck;
+mod wants;
 
 pub use pck::PckFacts;
 pub use pck::SgxType;
+pub use wants::PckCa;
+pub use wants::TcbUpdate;
+pub use wants::Wanted;
+pub use wants::wants;
 
 /// Whose root stands above the evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -416,6 +416,18 @@ reasons! {
         cause "test hardware, given through `danger_extra_roots`"
         remedy "allow it in the policy of a test, never in production";
 
+    // --- endorsements -------------------------------------------------------------------------
+    EndorsementUnavailable "endorsement-unavailable"
+        means "What a vendor says of this hardware cannot be had now, so the evidence cannot be \
+               verified"
+        cause "the vendor's service is off, out of reach or slow to answer; a bundle that was not \
+               renewed; hardware that the vendor does not know"
+        remedy "look at the server's log; fetch it by hand (`assay endorsement fetch`) or import a \
+                bundle (`assay endorsement import`); docs/guides/endorsements.md";
+    EndorsementEndsSoon "endorsement-ends-soon"
+        means "A certificate, revocation list or collateral of a vendor ends within seven days"
+        cause "a service that has been out of reach for long, or a bundle that is to be renewed"
+        remedy "fetch it again, or import a newer bundle, before evidence is refused for it";
     // --- snp ----------------------------------------------------------------------------------
     ReportLength "report-length"
         means "The report is not exactly as long as a report is"

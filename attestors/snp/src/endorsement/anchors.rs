@@ -9,7 +9,10 @@ use std::fmt;
 use assay_evidence::Certificate;
 use assay_evidence::remembered::Remembered;
 
+use super::Authority;
 use super::Chain;
+use crate::product::Product;
+use crate::report::SigningKey;
 
 pub struct Anchors {
     roots: Vec<Root>,
@@ -58,6 +61,12 @@ impl Anchors {
         &self.authorities
     }
 
+    /// Whether the issuer of such keys is built in, so that nobody has to show it.
+    pub fn know_issuer(&self, product: Product, kind: SigningKey) -> bool {
+        let wanted = Some(Authority::issuer(product, kind));
+        self.authorities.iter().any(|known| Authority::of(known) == wanted)
+    }
+
     pub(crate) fn verified(&self) -> &Remembered<Chain> {
         &self.verified
     }
@@ -102,7 +111,6 @@ const AUTHORITIES: [&[u8]; 6] = [
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::endorsement::Authority;
 
     #[test]
     fn what_is_built_in_is_what_amd_published_and_signs_itself() {

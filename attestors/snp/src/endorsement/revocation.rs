@@ -7,6 +7,7 @@
 use assay_evidence::Certificate;
 use assay_evidence::Time;
 use assay_evidence::crl::RevocationList;
+use assay_evidence::crl::Scope;
 
 use super::Root;
 use crate::error::Fault;
@@ -28,17 +29,19 @@ impl Revocation {
         root: &Root,
     ) -> Result<Revocation, &'static str> {
         let list = RevocationList::parse(list).map_err(|_| "not a revocation list")?;
-        if list.issuer() != root.certificate.subject() {
-            return Err("of another issuer");
-        }
-        let key = root.certificate.public_key().map_err(|_| "the root has no key")?;
-        list.verify(key).map_err(|_| "a signature that does not verify")?;
+        accept_list(&list, root)?;
         if !list.speaks_of(issuer) {
             return Err("does not speak of this issuer");
         }
         let revoked = list.is_revoked(issuer.serial()).then(|| hex::encode(issuer.serial()));
         let (this_update, next_update) = (list.this_update(), list.next_update());
         Ok(Revocation { revoked, this_update, next_update })
+    }
+
+    /// The list by itself, whatever is on it.
+    pub(super) fn of_list(list: &RevocationList) -> Revocation {
+        let (this_update, next_update) = (list.this_update(), list.next_update());
+        Revocation { revoked: None, this_update, next_update }
     }
 
     /// Also of a list that is stale: what was revoked once stays so.
@@ -57,5 +60,18 @@ impl Revocation {
             });
         }
         faults
+    }
+}
+
+/// Whether the root signed this list, and about issuers.
+pub(super) fn accept_list(list: &RevocationList, root: &Root) -> Result<(), &'static str> {
+    if list.issuer() != root.certificate.subject() {
+        return Err("of another issuer");
+    }
+    let key = root.certificate.public_key().map_err(|_| "the root has no key")?;
+    list.verify(key).map_err(|_| "a signature that does not verify")?;
+    match list.scope() {
+        Scope::EndEntities => Err("does not speak of issuers"),
+        Scope::All | Scope::Authorities => Ok(()),
     }
 }

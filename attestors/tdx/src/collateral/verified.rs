@@ -23,6 +23,7 @@ use crate::collateral::Recent;
 use crate::collateral::TcbInfo;
 use crate::endorsement;
 use crate::endorsement::Chain;
+use crate::endorsement::PckCa;
 use crate::endorsement::Root;
 use crate::error::Error;
 use crate::error::Faults;
@@ -131,6 +132,12 @@ impl VerifiedCollateral {
     pub fn root(&self) -> Root {
         let [tcb_info, ..] = &self.chains;
         tcb_info.root
+    }
+
+    /// Whose platforms the list of PCK certificates is about.
+    pub fn pck_ca(&self) -> Option<PckCa> {
+        let [.., crl_chain] = &self.chains;
+        crl_chain.leaf().and_then(PckCa::of)
     }
 
     pub(crate) fn root_sha256(&self) -> [u8; 32] {
