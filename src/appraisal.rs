@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use assay_eventlog::Facts;
+use assay_eventlog::ima::State;
 use assay_evidence::crypto;
 use assay_evidence::digest::HashAlgorithm;
 use assay_evidence::reason::Finding;
@@ -59,6 +60,7 @@ pub use measured::Measured;
 pub use measured::Nearest;
 pub use measured::appraise_log;
 pub use measured::unsigned_values;
+pub use measured_files::FilesHeard;
 pub use measured_files::MeasuredFiles;
 pub use measured_files::appraise_ima;
 pub use standing::Standing;
@@ -117,6 +119,8 @@ pub struct Appraisal {
     quoted_at: Time,
     reset_count: u32,
     selectors: BTreeSet<Selector>,
+    #[serde(skip)]
+    files_judged: Option<State>,
 }
 
 /// Judges `claims` about `subject`. `id` names the appraisal in records; `quoted_at` is when the
@@ -125,7 +129,7 @@ pub fn appraise(
     id: String,
     subject: &Subject,
     claims: &Claims,
-    logs: &Logs<'_>,
+    logs: Logs<'_>,
     preimages: &[&[u8]],
     profile: &Profile,
     policy: &Policy,
@@ -208,6 +212,7 @@ pub fn appraise(
         quoted_at,
         reset_count: claims.clock().reset_count,
         selectors: selectors(subject, claims, profile, &judged.facts),
+        files_judged: judged.ima_state.filter(|_| verdict == Verdict::Affirming),
     }
 }
 
@@ -252,6 +257,12 @@ impl Appraisal {
 
     pub fn reset_count(&self) -> u32 {
         self.reset_count
+    }
+
+    /// How far the list of files was judged; nothing unless the verdict is affirming, since the
+    /// next round looks at nothing before that place again.
+    pub fn files_judged(&self) -> Option<&State> {
+        self.files_judged.as_ref()
     }
 
     /// Node selectors, from bound facts only.

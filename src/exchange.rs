@@ -62,6 +62,7 @@ pub use verifier::Awaiting;
 pub use verifier::Channel;
 pub use verifier::Collected;
 pub use verifier::Grounds;
+pub use verifier::Heard;
 pub use verifier::Identified;
 pub use verifier::Step;
 pub use verifier::Terms;

@@ -1,5 +1,5 @@
 //! The shape of the house, held by a test: floors, pure verifier halves, one file that names the
-//! crypto crates, one door by which a standing comes back. It reads text, not syntax, so it leans
+//! crypto crates, one door by which a standing or a judged list comes back. It reads text, not syntax, so it leans
 //! on the habit of one `use crate::…` path per line, which it asks for too.
 
 #![allow(clippy::unwrap_used)]
@@ -92,13 +92,19 @@ fn crypto(path: &str, code: &str) -> Option<String> {
     Some(format!("names `{found}`; only attestors/evidence/src/crypto.rs does"))
 }
 
-/// A standing comes out of an appraisal, or back out of the store. There is no third way.
+/// A standing comes out of an appraisal, or back out of the store. There is no third way. Nor is
+/// there to the place in a list of files up to which it is not looked at again.
 fn restoring(path: &str, code: &str) -> Option<String> {
     if module(path) == Some("store") {
         return None;
     }
-    let found = product(path, code).contains("Standing::restored");
-    found.then(|| "restores a `Standing`; only src/store does".to_owned())
+    let words = product(path, code).split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+    let ends = |word: &str, name: &str| {
+        word.strip_suffix("::restored").is_some_and(|of| of.rsplit("::").next() == Some(name))
+    };
+    let restored = ["Standing", "State", "FilesJudged"];
+    let mut words = words.flat_map(|word| restored.iter().filter(move |name| ends(word, name)));
+    words.next().map(|name| format!("restores a `{name}`; only src/store does"))
 }
 
 fn one_path_a_line(_: &str, code: &str) -> Option<String> {
@@ -245,6 +251,15 @@ fn a_third_way_to_a_standing_is_caught() {
     tells(restoring, "src/server/attest.rs", bad, "let s = Standing::from(appraisal);");
     assert_eq!(restoring("src/store/sqlite.rs", bad), None);
     assert_eq!(restoring("src/ca/tests.rs", bad), None);
+}
+
+#[test]
+fn a_third_way_to_a_judged_list_is_caught() {
+    let bad = "let from = ima::State::restored(bytes);";
+    tells(restoring, "src/server/attest.rs", bad, "let from = ima::State::boot(7);");
+    tells(restoring, "src/exchange/verifier.rs", "State::restored(x)", "FirstState::restored(x)");
+    tells(restoring, "attestors/eventlog/src/ima.rs", bad, "pub fn restored(x: &[u8]) {}");
+    assert_eq!(restoring("src/store/files_judged.rs", bad), None);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use assay::appraisal;
+use assay::appraisal::FilesHeard;
 use assay::appraisal::Given;
 use assay::appraisal::Logs;
 use assay::reference::Profile;
@@ -273,9 +274,10 @@ impl Capture {
         let preimages = [self.cmdline.as_slice()];
         let quoted = &self.registers;
         let given = Given { quoted, preimages: &preimages, candidates: &candidates, now: now() };
-        let logs =
-            Logs { eventlog: Some(&self.log), ima: Some((State::boot(0), self.list.as_slice())) };
-        let judged = appraisal::appraise_logs(profile, &logs, &given, &mut |_| {});
+        let mut files = FilesHeard::begin(profile, &State::boot(0), quoted);
+        files.hear(&self.list);
+        let logs = Logs { eventlog: Some(&self.log), ima: Some(files) };
+        let judged = appraisal::appraise_logs(profile, logs, &given, &mut |_| {});
         judged.findings.into_iter().chain(judged.warnings).collect()
     }
 }

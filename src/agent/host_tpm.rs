@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use assay_eventlog::ima;
 use assay_evidence::binding::Face;
 use assay_evidence::certificate::Certificate;
 use assay_evidence::certificate::CertificateError;
@@ -236,8 +237,8 @@ impl HostTpm {
         }
     }
 
-    /// A log as it stands now; one that cannot be read is missing, and the server sees that.
-    /// IMA lists are sent from their beginning or not at all.
+    /// A log as it stands now; one that cannot be read is missing, and the server sees that. Of a
+    /// list of files, what comes after the entries that the server has judged.
     fn log(&self, kind: MediaType, collect: &Collect) -> Option<Log> {
         if kind == MediaType::Ccel {
             let read = self.tee.as_ref()?.ccel();
@@ -248,9 +249,6 @@ impl HostTpm {
         }
         let logs = self.logs.as_ref()?;
         let list = matches!(kind, MediaType::ImaBinary | MediaType::ImaAscii);
-        if list && collect.ima_from != 0 {
-            return None;
-        }
         let read = match kind {
             MediaType::TcgEventlog => logs.boot(),
             MediaType::ImaBinary => logs.ima_binary(),
@@ -267,13 +265,8 @@ impl HostTpm {
             | MediaType::HclReport => return None,
         };
         match read {
-            Ok(Some(mut bytes)) => {
-                if list {
-                    let limit = usize::try_from(collect.ima_limit).unwrap_or(usize::MAX);
-                    bytes.truncate(limit);
-                }
-                Some(Log { media_type: kind, bytes })
-            }
+            Ok(Some(bytes)) if list => tail(kind, &bytes, collect),
+            Ok(Some(bytes)) => Some(Log { media_type: kind, bytes }),
             Ok(None) => None,
             Err(error) => {
                 tracing::warn!(log = kind.word(), %error, "log not read");
@@ -285,6 +278,27 @@ impl HostTpm {
 
 /// The paravisor writes it anew at each boot.
 const HCL_REPORT: u32 = 0x0140_0001;
+
+/// A list that has fewer entries than were judged is of another boot, or cut: then nothing goes, and
+/// the server asks for all of it next time.
+fn tail(kind: MediaType, list: &[u8], collect: &Collect) -> Option<Log> {
+    let (from, limit) = (collect.ima_from, collect.ima_limit);
+    let bytes = match ima::reader::tail(list, from, u64::MAX) {
+        Ok(Some(tail)) => tail.to_vec(),
+        Ok(None) => {
+            tracing::warn!(log = kind.word(), from, "fewer entries than the server has judged");
+            return None;
+        }
+        // What cannot be read here, the server will name.
+        Err(_) => list.to_vec(),
+    };
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
+        tracing::warn!(log = kind.word(), limit, "longer than the server takes");
+        return None;
+    }
+    Some(Log { media_type: kind, bytes })
+}
+
 /// What the kernel was told; the server believes it where a measured digest is that of this text.
 const CMDLINE: &str = "/proc/cmdline";
 

@@ -14,7 +14,7 @@ use crate::appraisal::literal;
 use crate::appraisal::measured::Given;
 use crate::appraisal::measured::Measured;
 use crate::appraisal::measured::appraise_log;
-use crate::appraisal::measured_files::appraise_ima;
+use crate::appraisal::measured_files::FilesHeard;
 use crate::reference::Demand;
 use crate::reference::Profile;
 use crate::reference::profile::Root;
@@ -23,8 +23,8 @@ use crate::reference::profile::Root;
 #[derive(Default)]
 pub struct Logs<'a> {
     pub eventlog: Option<&'a [u8]>,
-    /// Where the last round ended, and what came after it.
-    pub ima: Option<(State, &'a [u8])>,
+    /// What came of the list, after the place where the last round ended.
+    pub ima: Option<FilesHeard<'a>>,
 }
 
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ pub struct JudgedLogs {
 /// boot log's judgement, for who wants to explain it.
 pub fn appraise_logs(
     profile: &Profile,
-    logs: &Logs<'_>,
+    logs: Logs<'_>,
     given: &Given<'_>,
     see: &mut dyn FnMut(&Measured<'_>),
 ) -> JudgedLogs {
@@ -79,10 +79,11 @@ pub fn appraise_logs(
         }
         out.not_checked.push("event log: the profile decides by register values alone".to_owned());
     }
-    match &logs.ima {
-        Some((state, list)) => {
+    match logs.ima {
+        Some(files) if files.is_missing() => out.findings.push(missing("ima")),
+        Some(files) => {
             let lines = out.facts.texts("boot.cmdline");
-            let files = appraise_ima(profile, state, list, given.quoted, lines);
+            let files = files.finish(lines);
             out.findings.extend(files.findings);
             out.warnings.extend(files.warnings);
             out.not_checked.extend(files.not_checked);

@@ -3,6 +3,12 @@
 //!
 //! Only the prefix that the quote covers is judged; what came after it is the next round's. The
 //! proof is a negative one, and the verdict says how far it goes for the agent itself.
+//!
+//! A list is judged as it comes in, a piece at a time, so that its length takes no memory. It may go
+//! on where an earlier round ended: the state of that round stands for all entries before it, and
+//! counts only if they were judged by the same profile, which is the caller's to know.
+
+use std::sync::LazyLock;
 
 use assay_eventlog::ima;
 use assay_eventlog::ima::Entry;
@@ -26,6 +32,8 @@ use crate::reference::ima_rules::ImaRules;
 use crate::reference::ima_rules::Violations;
 use crate::reference::pattern;
 
+static DEFAULT: LazyLock<ImaRules> = LazyLock::new(ImaRules::default);
+
 /// A flood of unknown files is told by its first ones and their number.
 const MAX_TOLD: usize = 16;
 
@@ -44,8 +52,151 @@ pub struct MeasuredFiles {
     pub agent: Option<AgentProof>,
 }
 
-/// Judges `list`, which goes on where `state` ends, towards the PCR 10 of `quoted`.
-/// `bound_command_line` is the boot log's fact, of which the policy's proof needs every text.
+/// A list that is being heard, on its way to the quote.
+#[derive(Debug)]
+pub struct FilesHeard<'p> {
+    profile: &'p Profile,
+    rules: &'p ImaRules,
+    quoted: Registers,
+    reader: ima::Reader,
+    /// Or the first fault: what comes behind it is not looked at.
+    replay: Result<ima::Replay<'p>, ima::Error>,
+    unknown: Unknown,
+    violations_before: u64,
+    /// What the round before ended with is what is quoted now.
+    nothing_new: bool,
+    heard: bool,
+}
+
+impl<'p> FilesHeard<'p> {
+    /// Goes on where `state` ends, towards the PCR 10 of `quoted`.
+    pub fn begin(profile: &'p Profile, state: &State, quoted: &Registers) -> Self {
+        let rules = profile.ima.as_ref().unwrap_or(&DEFAULT);
+        let stood = state.registers();
+        let mut stood = stood.keys().map(|bank| (*bank, stood.value(*bank, ima::REGISTER)));
+        Self {
+            profile,
+            rules,
+            quoted: quoted.clone(),
+            reader: ima::Reader::at(state.entries()),
+            replay: replay(profile, rules, state, quoted),
+            unknown: Unknown::default(),
+            violations_before: state.violations(),
+            nothing_new: state.entries() > 0
+                && stood.all(|(bank, value)| quoted.value(bank, ima::REGISTER) == value),
+            heard: false,
+        }
+    }
+
+    pub fn profile(&self) -> &'p Profile {
+        self.profile
+    }
+
+    /// Takes the next piece of the list, wherever it was cut.
+    pub fn hear(&mut self, piece: &[u8]) {
+        self.heard |= !piece.is_empty();
+        let Ok(replay) = &mut self.replay else { return };
+        let mut entries = self.reader.entries(piece);
+        let mut advance = || {
+            while let Some(entry) = entries.next()? {
+                if replay.advance(&entry)? == Place::Within
+                    && let Some(files) = &self.rules.allow
+                {
+                    self.unknown.note(files, self.rules, &entry);
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = advance() {
+            self.replay = Err(error);
+        }
+    }
+
+    /// Not one byte came, and something was due.
+    pub fn is_missing(&self) -> bool {
+        !self.heard && !self.nothing_new
+    }
+
+    /// The judgement. `bound_command_line` is the boot log's fact, of which the policy's proof needs
+    /// every text.
+    pub fn finish(mut self, bound_command_line: &[String]) -> MeasuredFiles {
+        let (profile, rules) = (self.profile, self.rules);
+        let mut out = MeasuredFiles {
+            findings: Vec::new(),
+            warnings: Vec::new(),
+            not_checked: Vec::new(),
+            covered: 0,
+            beyond: 0,
+            state: None,
+            policy: None,
+            agent: None,
+        };
+        let source = |claim: &str| {
+            format!(
+                "profile `{}`, serial {}, line {} (`{claim}` of `[ima]`)",
+                profile.id, profile.serial, rules.line
+            )
+        };
+        let unknown = std::mem::take(&mut self.unknown);
+        let quoted = std::mem::take(&mut self.quoted);
+        let before = self.violations_before;
+        let covered = match self.covered() {
+            Ok(covered) => covered,
+            Err(error) => {
+                out.findings.push(error.finding());
+                return out;
+            }
+        };
+        out.covered = covered.within();
+        out.beyond = covered.beyond();
+        out.warnings.extend(covered.warnings());
+        if let Err(error) = covered.verify_boot(&quoted) {
+            out.findings.push(error.finding());
+        }
+        if covered.state().is_blind() {
+            out.findings.push(Finding {
+                code: Reason::ImaBlind,
+                claim: "ima.entries".to_owned(),
+                found: covered.state().entries().to_string(),
+                expected: "files beside the boot aggregate".to_owned(),
+                source: source("policy"),
+            });
+        }
+        let told = covered.violations();
+        let untold = covered.state().violations().saturating_sub(before)
+            > u64::try_from(told.len()).unwrap_or(u64::MAX);
+        for (finding, violation) in covered.violation_findings().into_iter().zip(told) {
+            let listed = match &rules.violations {
+                Violations::Refuse => false,
+                Violations::Count => true,
+                Violations::Paths(globs) => {
+                    // Of more than are told nobody knows the paths.
+                    let path = &violation.claimed_path;
+                    !untold && globs.iter().any(|glob| pattern::matches(glob, path))
+                }
+            };
+            match listed {
+                true => out.warnings.push(finding),
+                false => out.findings.push(finding),
+            }
+        }
+        unknown.tell(&mut out.findings, &source("allow"));
+        prove(rules, covered.state(), bound_command_line, unknown.count, &mut out, &source);
+        if rules.allow.is_none() {
+            out.not_checked.push("ima files: the profile names no set of allowed ones".to_owned());
+        }
+        out.state = Some(covered.into_state());
+        out
+    }
+
+    fn covered(self) -> Result<ima::Covered, ima::Error> {
+        let replay = self.replay?;
+        self.reader.finish()?;
+        replay.finish()
+    }
+}
+
+/// Judges the whole of `list`, as [`FilesHeard::finish`] does.
 pub fn appraise_ima(
     profile: &Profile,
     state: &State,
@@ -53,95 +204,26 @@ pub fn appraise_ima(
     quoted: &Registers,
     bound_command_line: &[String],
 ) -> MeasuredFiles {
-    let default = ImaRules::default();
-    let rules = profile.ima.as_ref().unwrap_or(&default);
-    let mut out = MeasuredFiles {
-        findings: Vec::new(),
-        warnings: Vec::new(),
-        not_checked: Vec::new(),
-        covered: 0,
-        beyond: 0,
-        state: None,
-        policy: None,
-        agent: None,
-    };
-    let source = |claim: &str| {
-        format!(
-            "profile `{}`, serial {}, line {} (`{claim}` of `[ima]`)",
-            profile.id, profile.serial, rules.line
-        )
-    };
-    let mut unknown = Unknown::default();
-    let covered = match replayed(profile, rules, state, list, quoted, &mut unknown) {
-        Ok(covered) => covered,
-        Err(error) => {
-            out.findings.push(error.finding());
-            return out;
-        }
-    };
-    out.covered = covered.within();
-    out.beyond = covered.beyond();
-    out.warnings.extend(covered.warnings());
-    if let Err(error) = covered.verify_boot(quoted) {
-        out.findings.push(error.finding());
-    }
-    if covered.state().is_blind() {
-        out.findings.push(Finding {
-            code: Reason::ImaBlind,
-            claim: "ima.entries".to_owned(),
-            found: covered.state().entries().to_string(),
-            expected: "files beside the boot aggregate".to_owned(),
-            source: source("policy"),
-        });
-    }
-    for finding in covered.violation_findings() {
-        let listed = match &rules.violations {
-            Violations::Refuse => false,
-            Violations::Count => true,
-            Violations::Paths(globs) => globs.iter().any(|g| pattern::matches(g, &finding.found)),
-        };
-        match listed {
-            true => out.warnings.push(finding),
-            false => out.findings.push(finding),
-        }
-    }
-    unknown.tell(&mut out.findings, &source("allow"));
-    prove(rules, covered.state(), bound_command_line, unknown.count, &mut out, &source);
-    if rules.allow.is_none() {
-        out.not_checked.push("ima files: the profile names no set of allowed ones".to_owned());
-    }
-    out.state = Some(covered.into_state());
-    out
+    let mut files = FilesHeard::begin(profile, state, quoted);
+    files.hear(list);
+    files.finish(bound_command_line)
 }
-
-fn replayed(
+fn replay<'p>(
     profile: &Profile,
-    rules: &ImaRules,
+    rules: &'p ImaRules,
     state: &State,
-    list: &[u8],
     quoted: &Registers,
-    unknown: &mut Unknown,
-) -> Result<ima::Covered, ima::Error> {
-    let mut replay = ima::Replay::new(state, quoted)?.with_quirks(class::quirks(&profile.quirks));
-    replay = replay.watching(rules.policy_path.as_bytes())?;
-    if let Some(agent) = &rules.agent {
-        replay = replay.watching(agent.path.as_bytes())?;
+) -> Result<ima::Replay<'p>, ima::Error> {
+    let replay = ima::Replay::new(state, quoted)?.with_quirks(class::quirks(&profile.quirks));
+    let replay = replay.watching(rules.policy_path.as_bytes())?;
+    match &rules.agent {
+        Some(agent) => replay.watching(agent.path.as_bytes()),
+        None => Ok(replay),
     }
-    let mut reader = ima::Reader::new();
-    let mut entries = reader.entries(list);
-    while let Some(entry) = entries.next()? {
-        if replay.advance(&entry)? == Place::Within
-            && let Some(files) = &rules.allow
-        {
-            unknown.note(files, rules, &entry);
-        }
-    }
-    reader.finish()?;
-    replay.finish()
 }
 
 /// Files that no set knows.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Unknown {
     count: u64,
     first: Vec<(u64, String, String)>,

@@ -27,6 +27,8 @@ pub struct Received {
 #[derive(Debug)]
 pub(super) struct Intake {
     items: BTreeMap<u32, Incoming>,
+    /// What the last message brought of a list of files.
+    heard: Vec<u8>,
     lease: Lease,
 }
 
@@ -63,6 +65,7 @@ impl Intake {
         mut lease: Lease,
     ) -> Result<Self, Refused> {
         let mut incoming = BTreeMap::new();
+        let mut heard = Vec::new();
         for item in items {
             let word = item.media_type.word();
             if !wanted.contains(&item.media_type) {
@@ -91,11 +94,14 @@ impl Intake {
                 entry.append(&item.data)?;
             }
             incoming.insert(item.id, entry);
+            if is_of_files(item.media_type) {
+                heard = item.data;
+            }
         }
-        Ok(Self { items: incoming, lease })
+        Ok(Self { items: incoming, heard, lease })
     }
 
-    pub(super) fn chunk(&mut self, chunk: &Chunk) -> Result<(), Refused> {
+    pub(super) fn chunk(&mut self, chunk: Chunk) -> Result<(), Refused> {
         let Some(item) = self.items.get_mut(&chunk.id) else {
             return Err(malformed("chunk.id", chunk.id, "an item that was declared"));
         };
@@ -105,7 +111,16 @@ impl Intake {
         if chunk.offset != item.so_far {
             return Err(malformed("chunk.offset", chunk.offset, item.so_far));
         }
-        item.append(&chunk.data)
+        item.append(&chunk.data)?;
+        let of_files = is_of_files(item.media_type);
+        self.heard = if of_files { chunk.data } else { Vec::new() };
+        Ok(())
+    }
+
+    /// What the last message brought of a list of files. Taken after each message, the pieces are
+    /// the whole list, of which nothing longer than a message is in memory for it.
+    pub(super) fn heard(&self) -> &[u8] {
+        &self.heard
     }
 
     /// The items still due, in the order they are to come.
@@ -192,6 +207,11 @@ fn is_statement(media_type: MediaType) -> bool {
     }
 }
 
+/// Of which an exchange asks for one form.
+fn is_of_files(media_type: MediaType) -> bool {
+    matches!(media_type, MediaType::ImaBinary | MediaType::ImaAscii)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -225,8 +245,8 @@ mod tests {
     fn a_log_in_chunks_is_put_together_and_hashed() {
         let mut intake = streaming(b"abcdef");
         assert_eq!(intake.due(), [7]);
-        intake.chunk(&chunk(7, 0, b"abcd")).unwrap();
-        intake.chunk(&chunk(7, 4, b"ef")).unwrap();
+        intake.chunk(chunk(7, 0, b"abcd")).unwrap();
+        intake.chunk(chunk(7, 4, b"ef")).unwrap();
         assert!(intake.due().is_empty());
         let (received, _lease) = intake.received();
         assert_eq!(received.first().unwrap().bytes.as_deref(), Some(&b"abcdef"[..]));
@@ -236,8 +256,8 @@ mod tests {
     fn a_chunk_at_a_wrong_place_is_refused() {
         for offset in [0, 1, 3, 5, u64::MAX] {
             let mut intake = streaming(b"abcdef");
-            intake.chunk(&chunk(7, 0, b"abcd")).unwrap();
-            let refused = intake.chunk(&chunk(7, offset, b"ef")).unwrap_err();
+            intake.chunk(chunk(7, 0, b"abcd")).unwrap();
+            let refused = intake.chunk(chunk(7, offset, b"ef")).unwrap_err();
             assert_eq!(refused.reason(), Reason::MessageMalformed, "{offset}");
         }
     }
@@ -245,24 +265,18 @@ mod tests {
     #[test]
     fn a_chunk_of_an_unknown_or_finished_item_is_refused() {
         let mut intake = streaming(b"ab");
-        assert_eq!(
-            intake.chunk(&chunk(8, 0, b"a")).unwrap_err().reason(),
-            Reason::MessageMalformed
-        );
-        intake.chunk(&chunk(7, 0, b"ab")).unwrap();
-        assert_eq!(
-            intake.chunk(&chunk(7, 2, b"c")).unwrap_err().reason(),
-            Reason::MessageMalformed
-        );
+        assert_eq!(intake.chunk(chunk(8, 0, b"a")).unwrap_err().reason(), Reason::MessageMalformed);
+        intake.chunk(chunk(7, 0, b"ab")).unwrap();
+        assert_eq!(intake.chunk(chunk(7, 2, b"c")).unwrap_err().reason(), Reason::MessageMalformed);
     }
 
     #[test]
     fn more_bytes_than_declared_or_other_bytes_are_refused() {
         let mut intake = streaming(b"abcdef");
-        let refused = intake.chunk(&chunk(7, 0, b"abcdefg")).unwrap_err();
+        let refused = intake.chunk(chunk(7, 0, b"abcdefg")).unwrap_err();
         assert_eq!(refused.reason(), Reason::EvidenceTooLarge);
         let mut intake = streaming(b"abcdef");
-        let refused = intake.chunk(&chunk(7, 0, b"abcdeX")).unwrap_err();
+        let refused = intake.chunk(chunk(7, 0, b"abcdeX")).unwrap_err();
         assert_eq!(refused.reason(), Reason::MessageMalformed);
     }
 

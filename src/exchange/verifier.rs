@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use assay_eventlog::ima;
 use assay_evidence::binding::BindingInput;
 use assay_evidence::binding::Face;
 use assay_evidence::binding::NonceState;
@@ -16,6 +17,7 @@ use assay_evidence::binding::Purpose;
 use assay_evidence::crypto;
 use assay_evidence::crypto::Random;
 use assay_evidence::digest::HashAlgorithm;
+use assay_evidence::digest::Registers;
 use assay_evidence::nonce::Nonce;
 use assay_evidence::reason::Finding;
 use assay_evidence::reason::Reason;
@@ -105,10 +107,13 @@ pub struct Identified {
 }
 
 /// What the node's profile looks into beside registers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Appraises {
     pub log: bool,
     pub files: bool,
+    /// Where the last round ended under the same profile: a refresh asks for what came after it.
+    /// An attestation may be of another boot and asks for the whole list.
+    pub files_from: Option<ima::State>,
 }
 
 /// A challenge is out.
@@ -124,6 +129,7 @@ pub struct Collected {
     open: Open,
     proved: Genuine,
     items: Vec<Received>,
+    heard: Vec<u8>,
     lease: Lease,
 }
 
@@ -163,6 +169,18 @@ pub struct Grounds {
     pub certificates: Vec<Vec<u8>>,
 }
 
+/// A piece of the list of files, in its order, and what the list has to lead to. Pieces are not kept:
+/// who judges the list takes each after the message that brought it.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard<'a> {
+    /// Genuine and fresh; whose they are is judged at the end.
+    pub quoted: &'a Registers,
+    pub reset_count: u32,
+    /// Where the list goes on, if only what is new was asked for.
+    pub from: Option<&'a ima::State>,
+    pub piece: &'a [u8],
+}
+
 /// What follows from a message.
 #[derive(Debug)]
 pub enum Step {
@@ -186,6 +204,7 @@ struct Open {
     selections: Vec<PcrSelection>,
     no_sha1: bool,
     wanted: BTreeSet<MediaType>,
+    files_from: Option<ima::State>,
     challenged: Moment,
 }
 
@@ -278,8 +297,8 @@ impl Identified {
         Ok(Self { terms, purpose, hello, channel, node, hardware, ak, appraises })
     }
 
-    /// Asks for what the node's profile will look into: the whole list of files in each round, and
-    /// at an attestation the boot log even where it is known.
+    /// Asks for what the node's profile will look into: of the list of files at a refresh what is
+    /// new, and at an attestation the boot log even where it is known.
     #[must_use]
     pub fn appraising(self, appraises: Appraises) -> Self {
         Self { appraises, ..self }
@@ -370,7 +389,10 @@ impl Identified {
             }
             None => (Key::Enrolled(ProvedKey::enrolled(self.ak.clone())), None),
         };
-        let challenge = said(&nonce, credential, &selections, &wanted);
+        let refresh = self.purpose == Purpose::Refresh;
+        let files_from = self.appraises.files_from.filter(|_| refresh);
+        let ima_from = files_from.as_ref().map_or(0, ima::State::entries);
+        let challenge = said(&nonce, credential, &selections, &wanted, ima_from);
         let open = Open {
             terms: self.terms,
             purpose: self.purpose,
@@ -383,6 +405,7 @@ impl Identified {
             selections,
             no_sha1,
             wanted,
+            files_from,
             challenged: now,
         };
         Ok((challenge, Awaiting { open, state: State::Challenged(key) }))
@@ -478,7 +501,7 @@ impl Awaiting {
                 open.take_evidence(key, evidence)
             }
             (State::Streaming(genuine, mut intake), FromAgent::Chunk(chunk)) => {
-                intake.chunk(&chunk).map(|()| (genuine, intake))
+                intake.chunk(chunk).map(|()| (genuine, intake))
             }
             (State::Challenged(_), message) => {
                 Err(malformed("frame", message.name(), "evidence for the challenge"))
@@ -493,12 +516,21 @@ impl Awaiting {
         };
         let due = intake.due();
         if due.is_empty() {
+            let heard = intake.heard().to_vec();
             let (items, lease) = intake.received();
-            return Ok(Step::Collected(Collected { open, proved: genuine, items, lease }));
+            return Ok(Step::Collected(Collected { open, proved: genuine, items, heard, lease }));
         }
         let more = wire::from_server::Message::Continue(wire::Continue { want: due });
         let answer = wire::FromServer { message: Some(more) };
         Ok(Step::More(answer, Self { open, state: State::Streaming(genuine, intake) }))
+    }
+
+    /// What the last message brought of the list of files; nothing before the quote is verified.
+    pub fn heard(&self) -> Option<Heard<'_>> {
+        match &self.state {
+            State::Challenged(_) => None,
+            State::Streaming(genuine, intake) => Some(self.open.heard(genuine, intake.heard())),
+        }
     }
 
     fn late(&self, now: Moment) -> Refused {
@@ -516,6 +548,16 @@ impl Open {
     fn refused(&self, refused: Refused) -> Refused {
         let refused = refused.about(&self.node);
         if self.purpose == Purpose::Refresh { refused.into_proved() } else { refused }
+    }
+
+    fn heard<'a>(&'a self, genuine: &'a Genuine, piece: &'a [u8]) -> Heard<'a> {
+        let claims = &genuine.claims;
+        Heard {
+            quoted: claims.registers(),
+            reset_count: claims.clock().reset_count,
+            from: self.files_from.as_ref(),
+            piece,
+        }
     }
 
     /// The statements of the TPM, before a byte of the logs is listened to.
@@ -651,6 +693,11 @@ impl Collected {
         &self.open.node
     }
 
+    /// As [`Awaiting::heard`].
+    pub fn heard(&self) -> Heard<'_> {
+        self.open.heard(&self.proved, &self.heard)
+    }
+
     /// As [`Identified::kind`].
     pub fn kind(&self) -> Option<NodeKind> {
         self.open.hardware.as_ref().map(Hardware::kind)
@@ -676,7 +723,7 @@ impl Collected {
         live_standing: bool,
         now: Time,
     ) -> Result<Verified, Refused> {
-        let Self { open, proved, items, lease } = self;
+        let Self { open, proved, items, heard, lease } = self;
         let node = open.node.clone();
         let hardware = open.hardware.as_ref();
         let entrance = kin
@@ -685,7 +732,7 @@ impl Collected {
             .and_then(|()| entrance(&open.terms, &node, hardware, open.hello.face, row.as_ref()))
             .map_err(|refused| open.refused(refused))?;
         let admitted = entrance == Entrance::Admitted;
-        Self { open, proved, items, lease }
+        Self { open, proved, items, heard, lease }
             .verify_unless_refused(row, entrance, live_standing, now)
             .map_err(|refused| {
                 let refused = refused.about(&node);
@@ -701,7 +748,7 @@ impl Collected {
         live_standing: bool,
         now: Time,
     ) -> Result<Verified, Refused> {
-        let Self { open, proved: Genuine { claims, ak, grounds }, items, lease } = self;
+        let Self { open, proved: Genuine { claims, ak, grounds }, items, lease, .. } = self;
         let not_checked = open.not_checked(&claims);
         open.ticket.accept()?;
         let before = row.as_ref().and_then(|row| row.ak_name.clone());
@@ -946,6 +993,7 @@ fn said(
     credential: Option<Credential>,
     selections: &[PcrSelection],
     wanted: &BTreeSet<MediaType>,
+    ima_from: u64,
 ) -> wire::FromServer {
     let (credential_blob, credential_secret) =
         credential.map_or_else(Default::default, |credential| (credential.blob, credential.secret));
@@ -962,7 +1010,7 @@ fn said(
             })
             .collect(),
         want_log: wanted.contains(&MediaType::TcgEventlog),
-        ima_from: 0,
+        ima_from,
         ima_limit: if ima { MediaType::ImaBinary.limit() } else { 0 },
         want: wanted.iter().map(|kind| kind.word().to_owned()).collect(),
     };

@@ -20,6 +20,7 @@ use tonic::Status;
 
 use crate::appraisal;
 use crate::appraisal::Appraisal;
+use crate::appraisal::FilesHeard;
 use crate::appraisal::Logs;
 use crate::appraisal::Standing;
 use crate::appraisal::Subject;
@@ -30,6 +31,7 @@ use crate::exchange::Awaiting;
 use crate::exchange::Channel;
 use crate::exchange::Collected;
 use crate::exchange::FromAgent;
+use crate::exchange::Heard;
 use crate::exchange::Hello;
 use crate::exchange::Identified;
 use crate::exchange::MAX_FRAME;
@@ -42,6 +44,7 @@ use crate::records::Actor;
 use crate::records::Data;
 use crate::records::Draft;
 use crate::records::Ref;
+use crate::reference::Profile;
 use crate::server::domain::Domain;
 use crate::server::domain::REFRESHES_PER_MINUTE;
 use crate::server::domain::RecordOfStranger;
@@ -54,6 +57,7 @@ use crate::store::Admission;
 use crate::store::Blob;
 use crate::store::Change;
 use crate::store::Counters;
+use crate::store::FilesJudged;
 use crate::store::Keep;
 use crate::store::NodeKind;
 use crate::store::NodeRow;
@@ -125,6 +129,12 @@ pub struct Counted {
     wait: Option<Duration>,
 }
 
+/// The list of files while it comes in, if the profile asks for it.
+struct Files<'p> {
+    profile: Option<&'p Profile>,
+    heard: Option<FilesHeard<'p>>,
+}
+
 /// Which row an attestation is about, before anything is proved.
 struct Candidate {
     /// As stored, or as an operator's word for a machine that nobody has seen makes it.
@@ -144,6 +154,29 @@ impl From<StoreError> for End {
     }
 }
 
+impl<'p> Files<'p> {
+    fn of(profile: Option<&'p Profile>) -> Self {
+        Self { profile: profile.filter(|profile| profile.needs_ima()), heard: None }
+    }
+
+    /// Takes the next piece, in the order of the list.
+    fn hear(&mut self, heard: Heard<'_>) {
+        let Some(profile) = self.profile else { return };
+        let Heard { quoted, reset_count, from, piece } = heard;
+        let files = self.heard.get_or_insert_with(|| {
+            let boot = State::boot(reset_count);
+            let from = from.filter(|state| state.is_of_boot(reset_count));
+            FilesHeard::begin(profile, from.unwrap_or(&boot), quoted)
+        });
+        files.hear(piece);
+    }
+
+    /// Nothing if the node was given another profile meanwhile: its next round is judged by that.
+    fn heard_under(self, profile: &Profile) -> Option<FilesHeard<'p>> {
+        self.heard.filter(|heard| heard.profile().sha256 == profile.sha256)
+    }
+}
+
 impl Exchange<'_> {
     /// A whole attestation: who is it, may it join, does it hold what it says, is it good.
     pub async fn attest(
@@ -157,7 +190,9 @@ impl Exchange<'_> {
         let now = domain.clock.moment();
         let identified = Identified::attest(&domain.terms, hello, channel, now.wall)?;
         let candidate = self.candidate(&identified).await?;
-        let identified = identified.appraising(self.appraises(candidate.row.as_ref()));
+        let profile = self.profile(candidate.row.as_ref());
+        let identified =
+            identified.appraising(appraises(profile.as_deref(), candidate.row.as_ref()));
         self.demand_rate(&counted, candidate.row.as_ref())?;
         let mut random = SystemRandom::new();
         let (challenge, awaiting) = identified.challenge(
@@ -166,7 +201,8 @@ impl Exchange<'_> {
             &mut random,
             domain.clock.moment(),
         )?;
-        let collected = self.collect(line, challenge, awaiting).await?;
+        let mut files = Files::of(profile.as_deref());
+        let collected = self.collect(line, challenge, awaiting, &mut files).await?;
         self.count_by_node(counted, candidate.row.as_ref())?;
 
         // The row as it is now: two exchanges of one node are judged one after the other.
@@ -183,7 +219,7 @@ impl Exchange<'_> {
         if let Some(node) = node {
             let _guard = node.lock().await;
             let row = node.view().row;
-            return self.judge(Some(&node), collected, Some(row)).await;
+            return self.judge(Some(&node), collected, files, Some(row)).await;
         }
         // What an operator said beforehand may have been retracted.
         let known = match collected.ek_spki_sha256() {
@@ -193,7 +229,7 @@ impl Exchange<'_> {
         let admission = known.and_then(|known| known.admission);
         let welcome = admission.is_some_and(|of| Some(of.kind) == collected.kind());
         let row = candidate.row.filter(|_| welcome);
-        self.judge(None, collected, row).await
+        self.judge(None, collected, files, row).await
     }
 
     /// New evidence for a standing that goes on.
@@ -215,15 +251,17 @@ impl Exchange<'_> {
             })?;
         }
         let identified = Identified::refresh(&domain.terms, hello, exporter, &row)?;
-        let identified = identified.appraising(self.appraises(Some(&row)));
+        let profile = self.profile(Some(&row));
+        let identified = identified.appraising(appraises(profile.as_deref(), Some(&row)));
         let mut random = SystemRandom::new();
         let now = domain.clock.moment();
         let kin = domain.store.kin(&row.claimed_eks, None).await?;
         let (challenge, awaiting) = identified.challenge(Some(&row), &kin, &mut random, now)?;
-        let collected = self.collect(line, challenge, awaiting).await?;
+        let mut files = Files::of(profile.as_deref());
+        let collected = self.collect(line, challenge, awaiting, &mut files).await?;
         let _guard = node.lock().await;
         let row = node.view().row;
-        self.judge(Some(node), collected, Some(row)).await
+        self.judge(Some(node), collected, files, Some(row)).await
     }
 
     async fn candidate(&self, identified: &Identified) -> Result<Candidate, End> {
@@ -304,12 +342,14 @@ impl Exchange<'_> {
         Refused::new(Reason::OverLimit, "source.rate", found, expected).retry_after(wait)
     }
 
-    /// Sends the challenge and takes the answers until everything is there or time is up.
+    /// Sends the challenge and takes the answers until everything is there or time is up. What comes
+    /// of the list of files is judged on the way.
     async fn collect(
         &self,
         line: &mut dyn Line,
         challenge: wire::FromServer,
         mut awaiting: Awaiting,
+        files: &mut Files<'_>,
     ) -> Result<Collected, End> {
         let clock = &self.domain.clock;
         let mut message = challenge;
@@ -327,8 +367,14 @@ impl Exchange<'_> {
             };
             let Some(received) = received? else { return Err(End::Gone) };
             match awaiting.receive(received, clock.moment())? {
-                Step::Collected(collected) => return Ok(collected),
+                Step::Collected(collected) => {
+                    files.hear(collected.heard());
+                    return Ok(collected);
+                }
                 Step::More(more, next) => (message, awaiting) = (more, next),
+            }
+            if let Some(heard) = awaiting.heard() {
+                files.hear(heard);
             }
         }
     }
@@ -338,6 +384,7 @@ impl Exchange<'_> {
         &self,
         node: Option<&Arc<Node>>,
         collected: Collected,
+        files: Files<'_>,
         row: Option<NodeRow>,
     ) -> Result<Stood, End> {
         let domain = self.domain;
@@ -351,7 +398,7 @@ impl Exchange<'_> {
         if self.purpose == Purpose::Refresh {
             self.demand_same_boot(node, &verified, counters_before).await?;
         }
-        let appraisal = self.appraise(&id, &verified, before.as_ref(), moment).await?;
+        let appraisal = self.appraise(&id, &verified, files, before.as_ref(), moment).await?;
         let policy = &domain.config.nodes.policy;
         let deny = domain.registry.deny(&domain.store).await?;
         let standing = Standing::from(&appraisal, verified.quoted(), policy.max_age, deny.sequence);
@@ -374,7 +421,7 @@ impl Exchange<'_> {
             .extend(verified.replaced_ak().map(|before| self.ak_replaced(&id, before, &verified)));
         drafts.push(self.evidence(&id, &verified, kept));
         drafts.push(self.result(&id, &appraisal, &verified, standing.as_ref()));
-        let row = verified.row().clone();
+        let row = NodeRow { files_judged: FilesJudged::of(&appraisal), ..verified.row().clone() };
         let node = match node {
             Some(node) => {
                 node.commit(&domain.store, row, changes, drafts).await?;
@@ -404,13 +451,9 @@ impl Exchange<'_> {
         }
     }
 
-    /// What the node's profile will look into; an unreadable profile is told when it judges.
-    fn appraises(&self, row: Option<&NodeRow>) -> Appraises {
-        let profile = self.domain.profile(row.and_then(|row| row.profile.as_deref()));
-        profile.map_or_else(
-            |_| Appraises::default(),
-            |profile| Appraises { log: profile.needs_log(), files: profile.needs_ima() },
-        )
+    /// The node's profile; an unreadable one is told when it is to judge.
+    fn profile(&self, row: Option<&NodeRow>) -> Option<Arc<Profile>> {
+        self.domain.profile(row.and_then(|row| row.profile.as_deref())).ok()
     }
 
     /// The log of this round, or the one that the node sent before and that has not changed since.
@@ -466,6 +509,7 @@ impl Exchange<'_> {
         &self,
         id: &SpiffeId,
         verified: &Verified,
+        files: Files<'_>,
         before: Option<&Standing>,
         moment: crate::clock::Moment,
     ) -> Result<Appraisal, End> {
@@ -505,17 +549,20 @@ impl Exchange<'_> {
             false => None,
         };
         let ima = match profile.needs_ima() {
-            true => measured_files(verified),
+            true => Some(files.heard_under(&profile).ok_or_else(|| {
+                let expected = "the list of files under this profile";
+                Refused::new(Reason::EvidenceMissing, "ima", "judged by another", expected)
+                    .about_proved(verified.node())
+            })?),
             false => None,
         };
-        let state = State::boot(verified.claims().clock().reset_count);
-        let logs = Logs { eventlog: log.as_deref(), ima: ima.map(|list| (state, list)) };
+        let logs = Logs { eventlog: log.as_deref(), ima };
         let preimages: Vec<&[u8]> = item(verified, MediaType::KernelCmdline).into_iter().collect();
         Ok(appraisal::appraise(
             self.id.clone(),
             &subject,
             verified.claims(),
-            &logs,
+            logs,
             &preimages,
             &profile,
             &self.domain.config.nodes.policy,
@@ -762,13 +809,19 @@ fn keep(media_type: MediaType, changed: bool) -> Keep {
     }
 }
 
-fn item(verified: &Verified, kind: MediaType) -> Option<&[u8]> {
-    verified.items().iter().find(|item| item.media_type == kind)?.bytes.as_deref()
+/// What a profile will look into, and where the list of files goes on for it.
+fn appraises(profile: Option<&Profile>, row: Option<&NodeRow>) -> Appraises {
+    let Some(profile) = profile else { return Appraises::default() };
+    let judged = row.and_then(|row| row.files_judged.as_ref());
+    Appraises {
+        log: profile.needs_log(),
+        files: profile.needs_ima(),
+        files_from: judged.and_then(|judged| judged.under(&profile.sha256)).cloned(),
+    }
 }
 
-/// The binary list where there is one: the kernel hashes that form.
-fn measured_files(verified: &Verified) -> Option<&[u8]> {
-    item(verified, MediaType::ImaBinary).or_else(|| item(verified, MediaType::ImaAscii))
+fn item(verified: &Verified, kind: MediaType) -> Option<&[u8]> {
+    verified.items().iter().find(|item| item.media_type == kind)?.bytes.as_deref()
 }
 
 /// What neither the exchange nor the appraisal could look at, each once.

@@ -9,6 +9,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use assay_evidence::Curve;
@@ -85,7 +86,7 @@ pub struct Svid {
 /// Which nodes are let in, and by what they are judged.
 #[derive(Debug, Clone)]
 pub struct Nodes {
-    pub profile: Profile,
+    pub profile: Arc<Profile>,
     pub profile_path: PathBuf,
     /// Who may sign profiles and sets; where there are none, no signature is asked for.
     pub profile_keys: Vec<PublicKey>,
@@ -402,7 +403,7 @@ impl NodesSyntax {
         let ak_roots = EkRoots::judged("nodes.ak_root", self.ak_root, reader)?;
         EkRoots::demand_danger(&[&roots, &ak_roots], self.danger_admit_vendor_roots)?;
         Ok(Nodes {
-            profile: load_profile(&profile_path, &profile_keys)?,
+            profile: Arc::new(load_profile(&profile_path, &profile_keys)?),
             profile_path,
             profile_keys,
             policy,

@@ -186,7 +186,7 @@ impl Domain {
 
     /// The profile that judges a node: its own, or the default. Read once; again after a restart.
     pub fn profile(&self, name: Option<&str>) -> Result<Arc<Profile>, ConfigError> {
-        let Some(name) = name else { return Ok(Arc::new(self.config.nodes.profile.clone())) };
+        let Some(name) = name else { return Ok(self.config.nodes.profile.clone()) };
         let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(profile) = profiles.get(name) {
             return Ok(profile.clone());

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::spiffe::Serial;
+use crate::store::FilesJudged;
+use crate::store::files_judged;
 use crate::store::hexadecimal;
 
 /// What a node's identity is taken from.
@@ -156,6 +158,9 @@ pub struct NodeRow {
     /// SHA-256 of the newest log of each kind, by the word of its media type.
     #[serde(default)]
     pub logs: BTreeMap<String, String>,
+    /// Where the next refresh goes on in the list of files.
+    #[serde(default, with = "files_judged")]
+    pub files_judged: Option<FilesJudged>,
 }
 
 /// What an operator said of a node that is known by the hash alone of its EK, or of its AK
@@ -223,6 +228,7 @@ impl NodeRow {
             agent_version: String::new(),
             last_quoted_at: None,
             logs: BTreeMap::new(),
+            files_judged: None,
         }
     }
 

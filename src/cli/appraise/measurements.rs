@@ -17,6 +17,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::appraisal;
+use crate::appraisal::FilesHeard;
 use crate::appraisal::Given;
 use crate::cli::input::Inputs;
 use crate::cli::judgement::Judgement;
@@ -102,9 +103,13 @@ impl Reference {
         let mut lines: Vec<String> = Vec::new();
         let logs = appraisal::Logs {
             eventlog: said.log.as_deref(),
-            ima: said.list.as_deref().map(|list| (State::boot(0), list)),
+            ima: said.list.as_deref().map(|list| {
+                let mut files = FilesHeard::begin(profile, &State::boot(0), quoted);
+                files.hear(list);
+                files
+            }),
         };
-        let judged = appraisal::appraise_logs(profile, &logs, &given, &mut |measured| {
+        let judged = appraisal::appraise_logs(profile, logs, &given, &mut |measured| {
             let (json, _) = measured::explained(measured);
             shown = json;
             facts = json!(measured.facts);

@@ -24,7 +24,10 @@ pub struct Reader {
     spent: usize,
     /// What a line of text has in hex.
     scratch: Vec<u8>,
+    /// The place that the next entry has in the whole list.
     entries: u64,
+    /// That of the first.
+    first: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +48,11 @@ impl Reader {
         Reader::default()
     }
 
+    /// Reads a tail, whose first entry has this place in the whole list.
+    pub fn at(first: u64) -> Reader {
+        Reader { entries: first, first, ..Reader::default() }
+    }
+
     /// Goes on with the next piece. The pieces of a list come in order and without gaps; of one
     /// piece all entries have to be taken before the next is given.
     pub fn entries<'r, 'c>(&'r mut self, chunk: &'c [u8]) -> Entries<'r, 'c> {
@@ -53,7 +61,7 @@ impl Reader {
 
     /// Entries read so far.
     pub fn count(&self) -> u64 {
-        self.entries
+        self.entries.saturating_sub(self.first)
     }
 
     /// Whether the list is text; nothing as long as no byte was seen.
@@ -65,8 +73,8 @@ impl Reader {
     pub fn finish(mut self) -> Result<u64, Error> {
         self.let_go();
         match self.carry.len() {
-            0 => Ok(self.entries),
-            _ if self.entries == 0 => Err(Error::NotAList("not one whole entry")),
+            0 => Ok(self.count()),
+            _ if self.count() == 0 => Err(Error::NotAList("not one whole entry")),
             bytes => Err(Error::Trailing { bytes, after: self.entries.saturating_sub(1) }),
         }
     }
