@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use assay_evidence::Certificate;
 use assay_evidence::Time;
 use assay_tdx::Collateral;
+use assay_tdx::EnclaveQuote;
 use assay_tdx::Expected;
 use assay_tdx::Quote;
 use assay_tdx::VerifiedCollateral;
@@ -29,8 +30,9 @@ static COLLATERAL: LazyLock<VerifiedCollateral> = LazyLock::new(|| {
 fuzz_target!(|bytes: &[u8]| {
     // 2026-06-15T12:00:00Z
     let expected = Expected::at(Time::from_unix_s(1_781_524_800));
+    let _ = EnclaveQuote::parse(bytes);
     let found = assay_tdx::verify(bytes, &COLLATERAL, &expected);
-    let whole = |quote: &[u8]| quote.len() - Quote::parse(quote).map_or(0, |q| q.padding());
+    let whole = |quote: &[u8]| quote.len() - Quote::parse(quote).map_or(0, |q| q.certified().padding());
     let genuine = QUOTES.iter().any(|quote| quote[..whole(quote)] == bytes[..whole(bytes)]);
     assert_eq!(found.is_ok(), genuine && Quote::parse(bytes).is_ok());
 });

@@ -39,6 +39,7 @@ struct TdxSyntax {
     service_td: bool,
     sept_ve_enabled: bool,
     operator_supplied_root: bool,
+    enclaves: bool,
     tcb_status: Option<BTreeSet<TcbStatus>>,
     /// Advisory ids that may be open, or `["any"]`.
     advisories: BTreeSet<String>,
@@ -78,6 +79,7 @@ impl TdxSyntax {
             service_td: self.service_td,
             sept_ve_enabled: self.sept_ve_enabled,
             operator_supplied_root: self.operator_supplied_root,
+            enclaves: self.enclaves,
             tcb_status: self.tcb_status.unwrap_or_else(|| TdxPolicy::default().tcb_status),
             advisories: match any {
                 true => Advisories::Any,

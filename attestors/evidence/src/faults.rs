@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn the_most_decisive_is_told_first_and_each_once() {
-        let late = [Wrong(3, "late"), Wrong(1, "b"), Wrong(3, "late"), Wrong(1, "a"), Wrong(0, "x")];
+        let late =
+            [Wrong(3, "late"), Wrong(1, "b"), Wrong(3, "late"), Wrong(1, "a"), Wrong(0, "x")];
         let faults = Faults::of(late.to_vec()).unwrap();
         assert_eq!(faults.to_string(), "x; b; a; late");
         assert_eq!(faults.reason(), Reason::CertMalformed);

@@ -11,6 +11,8 @@ use assay_evidence::Finding;
 use assay_evidence::Reason;
 
 use crate::claims::Claims;
+use crate::claims::EnclaveClaims;
+use crate::claims::PlatformClaims;
 use crate::collateral::TcbStatus;
 use crate::endorsement::Root;
 
@@ -23,6 +25,8 @@ pub struct TdxPolicy {
     /// Without SEPT_VE_DISABLE a host can run a TD's exception handler at will.
     pub sept_ve_enabled: bool,
     pub operator_supplied_root: bool,
+    /// Quotes of SGX enclaves, which are no machines.
+    pub enclaves: bool,
     pub tcb_status: BTreeSet<TcbStatus>,
     /// Advisories that may be open at a status other than `UpToDate`.
     pub advisories: Advisories,
@@ -59,6 +63,7 @@ impl Default for TdxPolicy {
             service_td: false,
             sept_ve_enabled: false,
             operator_supplied_root: false,
+            enclaves: false,
             tcb_status: BTreeSet::from([TcbStatus::UpToDate]),
             advisories: Advisories::Only(BTreeSet::new()),
             grace: Grace::None,
@@ -98,7 +103,26 @@ pub fn appraise(claims: &Claims, policy: &TdxPolicy) -> Vec<Finding> {
     findings
 }
 
-fn root(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
+/// The same of a genuine enclave. Unless the policy takes enclaves, it is refused as one, after all
+/// that would be wrong with it anyway.
+pub fn appraise_enclave(claims: &EnclaveClaims, policy: &TdxPolicy) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if claims.debug() && !policy.debug {
+        let line = "policy: tdx.debug";
+        findings.push(Finding::new(Reason::SgxDebug, "debug", "true", "false", line));
+    }
+    root(claims, policy, &mut findings);
+    tcb(claims, policy, &mut findings);
+    collateral(claims, policy, &mut findings);
+    platform(claims, policy, &mut findings);
+    if !policy.enclaves {
+        let line = "policy: tdx.enclaves";
+        findings.push(Finding::new(Reason::UnsupportedEvidence, "tee", "sgx", "tdx", line));
+    }
+    findings
+}
+
+fn root(claims: &PlatformClaims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
     if claims.root() == Root::OperatorSupplied && !policy.operator_supplied_root {
         findings.push(Finding::new(
             Reason::RootOperatorSupplied,
@@ -165,7 +189,7 @@ fn module(claims: &Claims, findings: &mut Vec<Finding>) {
     }
 }
 
-fn tcb(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
+fn tcb(claims: &PlatformClaims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
     let Some(status) = claims.tcb_status() else {
         findings.push(Finding::new(
             Reason::CollateralMissing,
@@ -213,7 +237,7 @@ fn tcb(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
     }
 }
 
-fn collateral(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
+fn collateral(claims: &PlatformClaims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
     if let Some(until) = claims.collateral_valid_until()
         && until + policy.collateral_grace() < claims.verified_at()
     {
@@ -248,7 +272,7 @@ fn collateral(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) 
     }
 }
 
-fn platform(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
+fn platform(claims: &PlatformClaims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
     let Some(allowed) = &policy.platforms else { return };
     if !claims.piid().is_some_and(|piid| allowed.contains(piid)) {
         findings.push(Finding::new(

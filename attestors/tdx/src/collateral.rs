@@ -31,6 +31,7 @@ pub(crate) use tcb_info::Standing;
 pub(crate) use tcb_info::SvnLevel;
 pub use tcb_info::TcbInfo;
 pub use tcb_info::TcbStatus;
+pub use tcb_info::Tee;
 pub use verified::VerifiedCollateral;
 
 /// A bundle that has been read; nothing in it is believed yet.

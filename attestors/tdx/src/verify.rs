@@ -23,9 +23,11 @@ use assay_evidence::crypto;
 use assay_evidence::crypto::SignatureScheme;
 
 use crate::claims::Claims;
+use crate::claims::EnclaveClaims;
 use crate::claims::Endorsed;
 use crate::collateral::CollateralCache;
 use crate::collateral::Recent;
+use crate::collateral::Tee;
 use crate::collateral::VerifiedCollateral;
 use crate::endorsement;
 use crate::endorsement::Chain;
@@ -35,6 +37,9 @@ use crate::error::Error;
 use crate::error::Faults;
 use crate::error::Place;
 use crate::pem;
+use crate::quote::Body;
+use crate::quote::Certified;
+use crate::quote::EnclaveQuote;
 use crate::quote::EnclaveReport;
 use crate::quote::Quote;
 
@@ -108,15 +113,16 @@ pub fn verify_with(
     match cache.verified(collateral_json, extra_roots) {
         Ok(collateral) => verify(quote, &collateral, expected),
         Err(of_collateral) => {
-            let mut faults = of_collateral.into_vec();
-            if let Err(of_quote) = examine(quote, None, extra_roots, expected) {
-                faults.extend(of_quote.into_vec());
-            }
-            Err(Faults::of(faults).unwrap_or_else(|| {
-                Error::collateral(Place::Bundle, "it cannot be believed").into()
-            }))
+            Err(both(of_collateral, examine(quote, None, extra_roots, expected).err()))
         }
     }
+}
+
+/// The faults of the collateral, and those of the quote as far as they can be seen without it.
+fn both(of_collateral: Faults, of_quote: Option<Faults>) -> Faults {
+    let mut faults = of_collateral.into_vec();
+    faults.extend(of_quote.into_iter().flat_map(Faults::into_vec));
+    told(faults)
 }
 
 /// Verifies signatures, chain, dates of certificates and report data, without collateral.
@@ -137,22 +143,97 @@ fn examine(
     extra_roots: &[Certificate],
     expected: &Expected<'_>,
 ) -> Result<Claims, Faults> {
-    let mut faults = Vec::new();
-    let overdue =
-        collateral.map(|given| given.date_faults(expected.now, expected.collateral_grace));
-    let overdue = overdue.into_iter().flatten();
-    let quote = match Quote::parse(bytes) {
-        Ok(quote) => quote,
-        Err(fault) => {
-            // Nothing of the quote can be believed; the dates of the collateral still can.
-            faults.push(fault);
-            faults.extend(overdue);
-            return Err(told(faults));
-        }
-    };
-    let qe_report = EnclaveReport::parse(quote.qe_report())?;
+    let quote = Quote::parse(bytes).map_err(|fault| unread(fault, collateral, expected))?;
+    let subject = Subject::Domain(quote.body());
+    let ground = establish(quote.certified(), subject, collateral, extra_roots, expected)?;
+    Ok(Claims::new(&quote, ground, expected))
+}
 
-    let platform = match platform(&quote, collateral, extra_roots) {
+/// Verifies the quote of an SGX enclave as [`verify_with`] does that of a trust domain; without
+/// collateral as [`verify_signatures`] does.
+///
+/// An enclave is not a trust domain: what it proves is told by claims of another type, and nothing
+/// that judges machines takes them.
+pub fn verify_enclave(
+    quote: &[u8],
+    collateral_json: Option<&[u8]>,
+    extra_roots: &[Certificate],
+    expected: &Expected<'_>,
+    cache: &CollateralCache,
+) -> Result<EnclaveClaims, Faults> {
+    let examined = |collateral: Option<&VerifiedCollateral>| {
+        let parsed = EnclaveQuote::parse(quote);
+        let quote = parsed.map_err(|fault| unread(fault, collateral, expected))?;
+        let subject = Subject::Enclave(quote.report());
+        let ground = establish(quote.certified(), subject, collateral, extra_roots, expected)?;
+        Ok(EnclaveClaims::new(&quote, ground, expected))
+    };
+    let Some(json) = collateral_json else { return examined(None) };
+    match cache.verified(json, extra_roots) {
+        Ok(collateral) => examined(Some(&collateral)),
+        Err(of_collateral) => Err(both(of_collateral, examined(None).err())),
+    }
+}
+
+/// Whose quote it is.
+#[derive(Clone, Copy)]
+pub(crate) enum Subject<'a> {
+    Domain(&'a Body),
+    Enclave(&'a EnclaveReport),
+}
+
+impl Subject<'_> {
+    fn report_data(&self) -> &[u8; 64] {
+        match self {
+            Subject::Domain(body) => &body.report_data,
+            Subject::Enclave(report) => &report.report_data,
+        }
+    }
+
+    pub(crate) const fn tee(&self) -> Tee {
+        match self {
+            Subject::Domain(_) => Tee::Tdx,
+            Subject::Enclave(_) => Tee::Sgx,
+        }
+    }
+}
+
+/// What claims rest on, whoever makes them.
+pub(crate) struct Ground {
+    pub qe_report: EnclaveReport,
+    pub platform: Arc<Platform>,
+    pub endorsed: Option<Endorsed>,
+}
+
+/// Nothing of the quote can be believed; the dates of the collateral still can.
+fn unread(
+    fault: Error,
+    collateral: Option<&VerifiedCollateral>,
+    expected: &Expected<'_>,
+) -> Faults {
+    let mut faults = vec![fault];
+    faults.extend(overdue(collateral, expected));
+    told(faults)
+}
+
+fn overdue<'a>(
+    collateral: Option<&'a VerifiedCollateral>,
+    expected: &Expected<'_>,
+) -> impl Iterator<Item = Error> + 'a {
+    let (now, grace) = (expected.now, expected.collateral_grace);
+    collateral.into_iter().flat_map(move |given| given.date_faults(now, grace))
+}
+
+fn establish(
+    certified: &Certified<'_>,
+    subject: Subject<'_>,
+    collateral: Option<&VerifiedCollateral>,
+    extra_roots: &[Certificate],
+    expected: &Expected<'_>,
+) -> Result<Ground, Faults> {
+    let mut faults = Vec::new();
+    let qe_report = EnclaveReport::parse(certified.qe_report())?;
+    let platform = match platform(certified, collateral, extra_roots) {
         Ok(platform) => Some(platform),
         Err(found) => {
             faults.extend(found);
@@ -160,18 +241,18 @@ fn examine(
         }
     };
     if let Some(platform) = &platform {
-        if !platform.signed(quote.qe_report(), quote.qe_signature()) {
+        if !platform.signed(certified.qe_report(), certified.qe_signature()) {
             faults.push(Error::QeReportSignature);
         }
         let dates = (platform.from, platform.until);
         faults.extend(endorsement::date_fault(Place::PckChain, dates.0, dates.1, expected.now));
     }
-    faults.extend(binding_fault(&quote, &qe_report));
-    if !is_signed_by_attestation_key(&quote) {
+    faults.extend(binding_fault(certified, &qe_report));
+    if !is_signed_by_attestation_key(certified) {
         faults.push(Error::QuoteSignature);
     }
-    faults.extend(overdue);
-    let report_data = &quote.body().report_data;
+    faults.extend(overdue(collateral, expected));
+    let report_data = subject.report_data();
     if let Some(wanted) = expected.report_data.filter(|wanted| *wanted != report_data) {
         faults.push(Error::ReportData { found: report_data.to_vec(), expected: wanted.to_vec() });
     }
@@ -179,13 +260,13 @@ fn examine(
         if !platform.named_by_collateral {
             faults.push(Error::PckChainDiffers);
         }
-        faults.extend(together::faults(&quote, &qe_report, &platform.facts, collateral));
+        faults.extend(together::faults(subject, &qe_report, &platform.facts, collateral));
     }
     let (Some(platform), None) = (platform, Faults::of(faults.clone())) else {
         return Err(told(faults));
     };
     let endorsed = collateral.map(|collateral| Endorsed {
-        standing: level::standing(quote.body(), &qe_report, &platform.facts, collateral),
+        standing: level::standing(subject, &qe_report, &platform.facts, collateral),
         collateral_sha256: collateral.sha256(),
         tcb_info_issue_date: collateral.tcb_info().issue_date,
         tcb_info_next_update: collateral.tcb_info().next_update,
@@ -195,21 +276,21 @@ fn examine(
         qe_identity_number: collateral.qe_identity().evaluation_number,
         valid_until: collateral.validity().1,
     });
-    Ok(Claims::new(&quote, &qe_report, &platform, endorsed, expected))
+    Ok(Ground { qe_report, platform, endorsed })
 }
 
 /// The platform above the quote: remembered by the hash of its chain's text, or verified now.
 fn platform(
-    quote: &Quote<'_>,
+    certified: &Certified<'_>,
     collateral: Option<&VerifiedCollateral>,
     extra_roots: &[Certificate],
 ) -> Result<Arc<Platform>, Vec<Error>> {
-    let key = crypto::sha256(quote.pck_chain_pem());
+    let key = crypto::sha256(certified.pck_chain_pem());
     if let Some(found) = collateral.and_then(|collateral| collateral.platform(&key)) {
         return Ok(found);
     }
     let one = |fault| vec![fault];
-    let certificates = pem::certificates(quote.pck_chain_pem(), pem::Form::Quote)
+    let certificates = pem::certificates(certified.pck_chain_pem(), pem::Form::Quote)
         .map_err(|fault| one(Error::PckPem(fault)))?;
     let names = endorsement::PCK_CHAIN;
     let chain = endorsement::verify_chain(Place::PckChain, &certificates, names, extra_roots)
@@ -288,20 +369,20 @@ impl Platform {
 
 /// The QE puts SHA-256(attestation key ‖ authentication data) first in its report data, and zeros
 /// behind it.
-fn binding_fault(quote: &Quote<'_>, qe_report: &EnclaveReport) -> Option<Error> {
+fn binding_fault(certified: &Certified<'_>, qe_report: &EnclaveReport) -> Option<Error> {
     let mut hash = crypto::Sha256::new();
-    hash.update(quote.attestation_key());
-    hash.update(quote.qe_authentication());
+    hash.update(certified.attestation_key());
+    hash.update(certified.qe_authentication());
     let mut expected = hash.finish().to_vec();
     expected.resize(qe_report.report_data.len(), 0);
     (qe_report.report_data.as_slice() != expected)
         .then(|| Error::QeBinding { found: qe_report.report_data.to_vec(), expected })
 }
 
-fn is_signed_by_attestation_key(quote: &Quote<'_>) -> bool {
-    let (x, y) = quote.attestation_key().split_at_checked(32).unwrap_or_default();
+fn is_signed_by_attestation_key(certified: &Certified<'_>) -> bool {
+    let (x, y) = certified.attestation_key().split_at_checked(32).unwrap_or_default();
     let key = PublicKey::ec(Curve::P256, x, y);
-    key.is_some_and(|key| is_signed(&key, quote.signed(), quote.signature()))
+    key.is_some_and(|key| is_signed(&key, certified.signed(), certified.signature()))
 }
 
 fn is_signed(key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {

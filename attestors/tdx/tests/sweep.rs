@@ -105,7 +105,7 @@ impl Genuine {
 
     /// Where the quote ends and its padding begins.
     fn end(&self) -> usize {
-        self.quote.len() - assay_tdx::Quote::parse(&self.quote).unwrap().padding()
+        self.quote.len() - assay_tdx::Quote::parse(&self.quote).unwrap().certified().padding()
     }
 }
 

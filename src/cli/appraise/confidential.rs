@@ -112,9 +112,9 @@ impl AppraiseTdxArgs {
         let inputs = Inputs::default();
         let policy = self.by.read(&inputs)?.tdx;
         Ok(match self.verify.verified(&inputs, policy.collateral_grace())? {
-            (Ok(claims), _) => {
-                let findings = assay_tdx::appraise(&claims, &policy);
-                self.by.judge(tdx::genuine(&claims)?, findings)
+            (Ok(attester), _) => {
+                let findings = attester.appraise(&policy);
+                self.by.judge(attester.genuine()?, findings)
             }
             (Err(faults), evidence_id) => self.by.refuse(faults.findings(), evidence_id),
         })

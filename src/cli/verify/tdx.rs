@@ -4,12 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use assay_evidence::Certificate;
+use assay_evidence::Finding;
 use assay_evidence::Time;
 use assay_evidence::crypto;
 use assay_tdx::Claims;
 use assay_tdx::CollateralCache;
+use assay_tdx::EnclaveClaims;
 use assay_tdx::Expected;
 use assay_tdx::Quote;
+use assay_tdx::TdxPolicy;
+use assay_tdx::quote::version;
 use clap::Args;
 
 use crate::cli::input;
@@ -21,7 +25,7 @@ use crate::cli::verify::answer;
 
 #[derive(Args, Debug)]
 pub struct TdxArgs {
-    /// TD quote, version 4 or 5; `-` is standard input
+    /// TD quote, version 4 or 5, or an SGX enclave's of version 3; `-` is standard input
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// Collateral of the platform as JSON: TCB info, QE identity, their chains, revocation lists
@@ -46,10 +50,17 @@ pub struct TdFiles {
     pub extra_roots: Vec<Certificate>,
 }
 
+/// Who made a genuine quote.
+pub enum Attester {
+    Domain(Box<Claims>),
+    /// Not a machine, but asked about by the same command: the quotes look alike.
+    Enclave(Box<EnclaveClaims>),
+}
+
 impl TdxArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let (verified, evidence_id) = self.verified(&Inputs::default(), Duration::ZERO)?;
-        answer(verified.map_err(|faults| faults.findings()), evidence_id, genuine)
+        answer(verified.map_err(|faults| faults.findings()), evidence_id, Attester::genuine)
     }
 
     /// The claims or the faults, and the id of the evidence. Collateral may be overdue by as much as
@@ -58,7 +69,7 @@ impl TdxArgs {
         &self,
         inputs: &Inputs,
         collateral_grace: Duration,
-    ) -> Result<(Result<Claims, assay_tdx::Faults>, [u8; 32]), Failure> {
+    ) -> Result<(Result<Attester, assay_tdx::Faults>, [u8; 32]), Failure> {
         let report_data = input::report_data(self.report_data.as_deref())?;
         let files = TdFiles {
             quote: inputs.read(&self.quote)?,
@@ -68,9 +79,18 @@ impl TdxArgs {
                 None => Vec::new(),
             },
         };
-        let verified = files.verify(report_data.as_ref(), input::at(self.at), collateral_grace);
+        let now = input::at(self.at);
+        if version(&files.quote) == Some(ENCLAVE) {
+            let verified = files.verify_enclave(report_data.as_ref(), now, collateral_grace);
+            let evidence_id = match &verified {
+                Ok(claims) => *claims.evidence_id(),
+                Err(_) => crypto::sha256(&files.quote),
+            };
+            return Ok((verified.map(|claims| Attester::Enclave(claims.into())), evidence_id));
+        }
+        let verified = files.verify(report_data.as_ref(), now, collateral_grace);
         let evidence_id = files.evidence_id(&verified);
-        Ok((verified, evidence_id))
+        Ok((verified.map(|claims| Attester::Domain(claims.into())), evidence_id))
     }
 }
 
@@ -91,6 +111,17 @@ impl TdFiles {
         }
     }
 
+    fn verify_enclave(
+        &self,
+        report_data: Option<&[u8; 64]>,
+        now: Time,
+        collateral_grace: Duration,
+    ) -> Result<EnclaveClaims, assay_tdx::Faults> {
+        let expected = Expected { report_data, collateral_grace, ..Expected::at(now) };
+        let (json, cache) = (self.collateral.as_deref(), CollateralCache::new(1));
+        assay_tdx::verify_enclave(&self.quote, json, &self.extra_roots, &expected, &cache)
+    }
+
     pub fn evidence_id(&self, verified: &Result<Claims, assay_tdx::Faults>) -> [u8; 32] {
         match verified {
             Ok(claims) => *claims.evidence_id(),
@@ -101,7 +132,29 @@ impl TdFiles {
     }
 }
 
+impl Attester {
+    pub fn appraise(&self, policy: &TdxPolicy) -> Vec<Finding> {
+        match self {
+            Self::Domain(claims) => assay_tdx::appraise(claims, policy),
+            Self::Enclave(claims) => assay_tdx::appraise_enclave(claims, policy),
+        }
+    }
+
+    pub fn genuine(&self) -> Result<Verdict, Failure> {
+        match self {
+            Self::Domain(claims) => genuine(claims),
+            Self::Enclave(claims) => {
+                let summary = "the quote of an enclave was signed on an Intel platform";
+                Verdict::established(summary, claims, claims.not_checked(), *claims.evidence_id())
+            }
+        }
+    }
+}
+
 pub fn genuine(claims: &Claims) -> Result<Verdict, Failure> {
     let summary = "the quote was signed on an Intel platform";
     Verdict::established(summary, claims, claims.not_checked(), *claims.evidence_id())
 }
+
+/// Version of the quotes of enclaves.
+const ENCLAVE: u16 = 3;

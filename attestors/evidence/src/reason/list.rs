@@ -627,6 +627,10 @@ reasons! {
         means "The host may read and write the memory of this trust domain"
         cause "a trust domain launched with DEBUG"
         remedy "launch it without; debugging and secrets do not go together";
+    SgxDebug "sgx-debug"
+        means "The host may read and write the memory of this enclave"
+        cause "an enclave signed or launched with the DEBUG attribute"
+        remedy "build and launch it without";
     TdSeptVeDisableOff "td-sept-ve-disable-off"
         means "The host can make this trust domain run its exception handler at will"
         cause "a host of the early years, which launches without SEPT_VE_DISABLE"

@@ -1,6 +1,7 @@
-//! The identity of the TD quoting enclave: what a QE must be before its word counts.
+//! The identity of a quoting enclave: what a QE must be before its word counts.
 //!
-//! Source: Intel PCS API v4, "Get TDX QE Identity"; id `TD_QE`, version 2.
+//! Source: Intel PCS API v4, "Get TDX QE Identity" (id `TD_QE`) and "Get SGX QE Identity" (id `QE`);
+//! version 2.
 
 use assay_evidence::Time;
 use serde::Deserialize;
@@ -10,6 +11,7 @@ use crate::collateral::json::Bounded;
 use crate::collateral::json::Hex;
 use crate::collateral::tcb_info::MAX_LEVELS;
 use crate::collateral::tcb_info::SvnLevel;
+use crate::collateral::tcb_info::Tee;
 use crate::collateral::tcb_info::WireSvnLevel;
 use crate::collateral::tcb_info::svn_levels;
 use crate::error::Error;
@@ -17,6 +19,7 @@ use crate::error::Place;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QeIdentity {
+    pub tee: Tee,
     pub issue_date: Time,
     pub next_update: Time,
     pub evaluation_number: u32,
@@ -32,13 +35,16 @@ pub struct QeIdentity {
 impl QeIdentity {
     pub(super) fn parse(text: &str) -> Result<QeIdentity, Error> {
         let wire: Wire = json::parse(text.as_bytes(), Place::QeIdentity)?;
-        if wire.id != "TD_QE" || wire.version != 2 {
-            return Err(Error::collateral(
-                Place::QeIdentity,
-                format!("`{}` version {}, `TD_QE` version 2 expected", wire.id, wire.version),
-            ));
-        }
+        let tee = match (wire.id.as_str(), wire.version) {
+            ("TD_QE", 2) => Tee::Tdx,
+            ("QE", 2) => Tee::Sgx,
+            (id, version) => {
+                let cause = format!("`{id}` version {version}, `TD_QE` or `QE` version 2 expected");
+                return Err(Error::collateral(Place::QeIdentity, cause));
+            }
+        };
         Ok(QeIdentity {
+            tee,
             issue_date: wire.issue_date,
             next_update: wire.next_update,
             evaluation_number: wire.tcb_evaluation_data_number,

@@ -1,6 +1,6 @@
-//! TCB info, version 3, for TDX: which SVNs a platform must have to count as up to date.
+//! TCB info, version 3, for TDX or SGX: which SVNs a platform must have to count as up to date.
 //!
-//! Source: Intel PCS API v4, "Get TDX TCB Info", and the matching steps described there. Levels are
+//! Source: Intel PCS API v4, "Get TDX TCB Info" and "Get SGX TCB Info", and the matching steps described there. Levels are
 //! put in order here, highest first, whatever order the text has.
 
 use std::cmp::Reverse;
@@ -15,6 +15,23 @@ use crate::collateral::json::Bounded;
 use crate::collateral::json::Hex;
 use crate::error::Error;
 use crate::error::Place;
+
+/// What kind of attester a document speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tee {
+    Sgx,
+    Tdx,
+}
+
+impl std::fmt::Display for Tee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Tee::Sgx => "SGX",
+            Tee::Tdx => "TDX",
+        })
+    }
+}
 
 /// How a platform stands to what its vendor knows, at a date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -131,13 +148,14 @@ impl std::fmt::Display for TcbStatus {
 /// The document, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcbInfo {
+    pub tee: Tee,
     pub issue_date: Time,
     pub next_update: Time,
     pub fmspc: [u8; 6],
     pub pce_id: [u8; 2],
     pub evaluation_number: u32,
-    /// For TDX modules of major version 0.
-    pub(crate) module: ModuleSigner,
+    /// For TDX modules of major version 0; none for SGX.
+    pub(crate) module: Option<ModuleSigner>,
     pub(crate) modules: Vec<Module>,
     pub(crate) levels: Vec<Level>,
 }
@@ -163,6 +181,7 @@ pub(crate) struct Module {
 pub(crate) struct Level {
     pub sgx: [u8; 16],
     pub pcesvn: u16,
+    /// Zeros for SGX.
     pub tdx: [u8; 16],
     pub standing: Standing,
 }
@@ -212,18 +231,39 @@ impl TcbInfo {
                 format!("{what} `{found}`, `{expected}` expected"),
             )),
         };
-        expect("id", wire.id, "TDX")?;
+        let tee = match (wire.id.as_str(), &wire.tdx_module) {
+            ("TDX", Some(_)) => Tee::Tdx,
+            ("SGX", None) => Tee::Sgx,
+            ("TDX" | "SGX", _) => {
+                let cause = "`tdxModule` in TCB info of SGX, or none of TDX";
+                return Err(Error::collateral(Place::TcbInfo, cause));
+            }
+            (other, _) => {
+                let cause = format!("id `{other}`, `TDX` or `SGX` expected");
+                return Err(Error::collateral(Place::TcbInfo, cause));
+            }
+        };
+        let half = wire
+            .tcb_levels
+            .0
+            .iter()
+            .any(|level| level.tcb.tdxtcbcomponents.is_some() != (tee == Tee::Tdx));
+        if half {
+            let cause = "levels with `tdxtcbcomponents` for SGX, or without for TDX";
+            return Err(Error::collateral(Place::TcbInfo, cause));
+        }
         expect("version", wire.version.to_string(), "3")?;
         expect("tcbType", wire.tcb_type.to_string(), "0")?;
         let mut levels: Vec<Level> = wire.tcb_levels.0.into_iter().map(Level::from).collect();
         levels.sort_by_key(|level| Reverse((level.sgx, level.pcesvn, level.tdx)));
         Ok(TcbInfo {
+            tee,
             issue_date: wire.issue_date,
             next_update: wire.next_update,
             fmspc: wire.fmspc.0,
             pce_id: wire.pce_id.0,
             evaluation_number: wire.tcb_evaluation_data_number,
-            module: wire.tdx_module.into(),
+            module: wire.tdx_module.map(ModuleSigner::from),
             modules: wire.tdx_module_identities.0.into_iter().map(Module::from).collect(),
             levels,
         })
@@ -243,7 +283,7 @@ struct Wire {
     pce_id: Hex<2>,
     tcb_type: u32,
     tcb_evaluation_data_number: u32,
-    tdx_module: WireSigner,
+    tdx_module: Option<WireSigner>,
     #[serde(default)]
     tdx_module_identities: Bounded<WireModule, MAX_MODULES>,
     tcb_levels: Bounded<WireLevel, MAX_LEVELS>,
@@ -282,7 +322,7 @@ struct WireLevel {
 struct WireTcb {
     sgxtcbcomponents: [WireComponent; 16],
     pcesvn: u16,
-    tdxtcbcomponents: [WireComponent; 16],
+    tdxtcbcomponents: Option<[WireComponent; 16]>,
 }
 
 #[derive(Deserialize)]
@@ -335,7 +375,10 @@ impl From<WireLevel> for Level {
         Level {
             sgx: wire.tcb.sgxtcbcomponents.map(|component| component.svn),
             pcesvn: wire.tcb.pcesvn,
-            tdx: wire.tcb.tdxtcbcomponents.map(|component| component.svn),
+            tdx: wire
+                .tcb
+                .tdxtcbcomponents
+                .map_or([0; 16], |all| all.map(|component| component.svn)),
             standing: standing(wire.tcb_status, wire.tcb_date, wire.advisory_ids),
         }
     }

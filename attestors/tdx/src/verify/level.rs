@@ -11,18 +11,21 @@ use crate::collateral::SvnLevel;
 use crate::collateral::TcbInfo;
 use crate::collateral::VerifiedCollateral;
 use crate::endorsement::PckFacts;
-use crate::quote::Body;
 use crate::quote::EnclaveReport;
+use crate::verify::Subject;
 
 /// Of all parts together.
 pub(super) fn standing(
-    body: &Body,
+    subject: Subject<'_>,
     qe_report: &EnclaveReport,
     platform: &PckFacts,
     collateral: &VerifiedCollateral,
 ) -> Standing {
     let tcb_info = collateral.tcb_info();
     let qe = highest(&collateral.qe_identity().levels, qe_report.isv_svn);
+    let Subject::Domain(body) = subject else {
+        return processor(tcb_info, |level| processor_reaches(platform, level)).join(qe);
+    };
     let launch = with_module(&body.tee_tcb_svn, platform, tcb_info).join(qe.clone());
     match body.preserved {
         Some(td) => {
@@ -36,7 +39,7 @@ pub(super) fn standing(
 /// The identity for the module that these SVNs name; nothing if its major version is not listed.
 pub(super) fn module_signer<'a>(svn: &[u8; 16], tcb_info: &'a TcbInfo) -> Option<&'a ModuleSigner> {
     match module_version(svn) {
-        0 => Some(&tcb_info.module),
+        0 => tcb_info.module.as_ref(),
         _ => {
             let id = module_id(svn);
             tcb_info
@@ -60,8 +63,7 @@ fn module_version(svn: &[u8; 16]) -> u8 {
 }
 
 fn with_module(svn: &[u8; 16], platform: &PckFacts, tcb_info: &TcbInfo) -> Standing {
-    let reached = tcb_info.levels.iter().find(|level| reaches(svn, platform, level));
-    let processor = reached.map_or_else(Standing::no_level, |level| level.standing.clone());
+    let processor = processor(tcb_info, |level| reaches(svn, platform, level));
     if module_version(svn) == 0 {
         return processor;
     }
@@ -73,13 +75,23 @@ fn with_module(svn: &[u8; 16], platform: &PckFacts, tcb_info: &TcbInfo) -> Stand
     processor.join(module)
 }
 
+/// The highest level that is reached.
+fn processor(tcb_info: &TcbInfo, reaches: impl Fn(&Level) -> bool) -> Standing {
+    let reached = tcb_info.levels.iter().find(|level| reaches(level));
+    reached.map_or_else(Standing::no_level, |level| level.standing.clone())
+}
+
 /// Every component at least that of the level. The first two TDX components are the module's own
 /// where it has a major version; its identity judges them.
 fn reaches(svn: &[u8; 16], platform: &PckFacts, level: &Level) -> bool {
     let skipped = if module_version(svn) > 0 { 2 } else { 0 };
-    let sgx = platform.sgx_svn.iter().zip(&level.sgx).all(|(found, wanted)| found >= wanted);
     let tdx = svn.iter().zip(&level.tdx).skip(skipped).all(|(found, wanted)| found >= wanted);
-    sgx && tdx && platform.pcesvn >= level.pcesvn
+    tdx && processor_reaches(platform, level)
+}
+
+fn processor_reaches(platform: &PckFacts, level: &Level) -> bool {
+    let sgx = platform.sgx_svn.iter().zip(&level.sgx).all(|(found, wanted)| found >= wanted);
+    sgx && platform.pcesvn >= level.pcesvn
 }
 
 /// Levels stand highest first.

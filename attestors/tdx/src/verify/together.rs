@@ -4,19 +4,26 @@ use crate::collateral::QeIdentity;
 use crate::collateral::VerifiedCollateral;
 use crate::endorsement::PckFacts;
 use crate::error::Error;
+use crate::error::Place;
 use crate::quote::Body;
 use crate::quote::EnclaveReport;
-use crate::quote::Quote;
+use crate::verify::Subject;
 use crate::verify::level;
 
 pub(super) fn faults(
-    quote: &Quote<'_>,
+    subject: Subject<'_>,
     qe_report: &EnclaveReport,
     platform: &PckFacts,
     collateral: &VerifiedCollateral,
 ) -> Vec<Error> {
     let tcb_info = collateral.tcb_info();
     let mut faults = Vec::new();
+    let documents =
+        [(Place::TcbInfo, tcb_info.tee), (Place::QeIdentity, collateral.qe_identity().tee)];
+    for (place, found) in documents.into_iter().filter(|(_, found)| *found != subject.tee()) {
+        let cause = format!("of {found}, {} expected", subject.tee());
+        faults.push(Error::collateral(place, cause));
+    }
     if tcb_info.fmspc != platform.fmspc {
         faults.push(Error::Fmspc { found: tcb_info.fmspc, expected: platform.fmspc });
     }
@@ -24,7 +31,9 @@ pub(super) fn faults(
         faults.push(Error::PceId { found: tcb_info.pce_id, expected: platform.pce_id });
     }
     faults.extend(qe_faults(qe_report, collateral.qe_identity()));
-    faults.extend(module_faults(quote.body(), collateral));
+    if let Subject::Domain(body) = subject {
+        faults.extend(module_faults(body, collateral));
+    }
     faults
 }
 

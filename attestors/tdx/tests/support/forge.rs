@@ -198,6 +198,29 @@ impl Recipe {
         })
     }
 
+    /// An SGX enclave, on the same platform.
+    pub fn enclave() -> Recipe {
+        Recipe::with(|recipe| {
+            recipe.header = header(3);
+            recipe.header[4..8].fill(0);
+            recipe.body = vec![0; 384];
+            recipe.body[QE_ATTRIBUTES] = 5;
+            recipe.body[64..96].fill(0x88);
+            recipe.body[QE_MRSIGNER..QE_MRSIGNER + 32].fill(0x99);
+            recipe.body[320..].fill(0x66);
+            recipe.set_qe(QE_PRODUCT, &[1]);
+            recipe.qe_identity["id"] = "QE".into();
+            recipe.qe_identity["isvprodid"] = 1.into();
+            recipe.tcb_info["id"] = "SGX".into();
+            for name in ["tdxModule", "tdxModuleIdentities"] {
+                recipe.tcb_info.as_object_mut().unwrap().remove(name);
+            }
+            for level in recipe.tcb_info["tcbLevels"].as_array_mut().unwrap() {
+                level["tcb"].as_object_mut().unwrap().remove("tdxtcbcomponents");
+            }
+        })
+    }
+
     /// Puts bytes into the TD body.
     pub fn set(&mut self, offset: usize, bytes: &[u8]) {
         self.body[offset..offset + bytes.len()].copy_from_slice(bytes);
@@ -249,7 +272,10 @@ impl Recipe {
             &pck,
         ]
         .concat();
-        let outer = certification(self.certification_type, &inner, self.certification_excess);
+        let outer = match self.header[0] {
+            3 => inner,
+            _ => certification(self.certification_type, &inner, self.certification_excess),
+        };
         let signature = sign(self.quote_signer, &signed);
         let authentication = [signature.as_slice(), &attestation_key, &outer].concat();
         let length = (authentication.len() as u32 + self.authentication_excess).to_le_bytes();
