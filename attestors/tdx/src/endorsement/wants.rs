@@ -41,8 +41,8 @@ pub enum TcbUpdate {
 
 /// Reads the PCK certificate of a quote as it says of itself.
 pub fn wants(quote: &Quote<'_>, update: TcbUpdate) -> Result<Wanted, Error> {
-    let certificates =
-        pem::certificates(quote.pck_chain_pem(), pem::Form::Quote).map_err(Error::PckPem)?;
+    let certificates = pem::certificates(quote.certified().pck_chain_pem(), pem::Form::Quote)
+        .map_err(Error::PckPem)?;
     let leaf = certificates.first().ok_or(Error::PckExtension("certificate"))?;
     let ca = certificates.get(1).and_then(PckCa::of).ok_or(Error::PckExtension("issuer"))?;
     Ok(Wanted { fmspc: PckFacts::parse(leaf)?.fmspc, ca, update })
