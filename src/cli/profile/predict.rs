@@ -1,10 +1,14 @@
 //! `assay profile predict`: the next boot's values as a candidate variant, before the reboot.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 
 use assay_evidence::Digest;
 use assay_evidence::HashAlgorithm;
+use assay_evidence::crypto;
 use clap::Args;
 use serde_json::Value;
 use serde_json::json;
@@ -14,11 +18,15 @@ use crate::cli::measured;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
 use crate::reference::Demand;
+use crate::reference::draft;
 use crate::reference::predict;
 use crate::reference::predict::Digests;
 use crate::reference::predict::Parts;
 
 const MAX_IMAGE: u64 = 1_024 * 1_024 * 1_024;
+/// A kernel has some thousands of modules.
+const MAX_FILES: usize = 100_000;
+const MAX_DEPTH: usize = 32;
 
 #[derive(Args, Debug)]
 pub struct PredictArgs {
@@ -37,6 +45,10 @@ pub struct PredictArgs {
     /// Secure Boot is on: firmware does not measure the kernel inside by itself
     #[arg(long)]
     secure_boot: bool,
+    /// Files that will be run or loaded then, such as the modules of the kernel, or a folder of them:
+    /// their digests become a set for `[ima] allow`
+    #[arg(long, value_name = "PATH")]
+    files: Vec<PathBuf>,
 }
 
 impl PredictArgs {
@@ -57,6 +69,7 @@ impl PredictArgs {
             };
             loaded.profile.components.iter().find(decides).map(|c| c.name.clone())
         });
+        let set = self.set(&inputs, &name)?;
         let json = json!({
             "verdict": "predicted",
             "reason": null,
@@ -64,6 +77,7 @@ impl PredictArgs {
             "registers": registers,
             "component": component,
             "stanza": stanza,
+            "set": set,
             "not_checked": ["phases: what user space extends into PCR 11 is not predicted"],
         });
         let mut text = String::new();
@@ -74,10 +88,36 @@ impl PredictArgs {
         }
         let component = component.as_deref().unwrap_or("boot-chain");
         text.push_str(&format!("\nto admit it, in component `{component}`:\n{stanza}"));
+        if let Some(set) = &set {
+            text.push_str(&format!(
+                "\nto let its files run, `\"@set:{name}-files\"` in `allow` of `[ima]`, and:\n{set}"
+            ));
+        }
         text.push_str(&format!(
             "Next: add this, sign, and label the node `candidate={name}` before its reboot\n"
         ));
         Ok(Answer::new(json, text))
+    }
+
+    /// The digests of `--files`, as a set. IMA measures with SHA-256 where these are believed.
+    fn set(&self, inputs: &Inputs, name: &str) -> Result<Option<String>, Failure> {
+        if self.files.is_empty() {
+            return Ok(None);
+        }
+        let mut found = BTreeSet::new();
+        for path in &self.files {
+            files_of(path, MAX_DEPTH, &mut found)?;
+        }
+        let mut digests = BTreeSet::new();
+        for path in &found {
+            digests.insert(hex::encode(crypto::sha256(&inputs.read_up_to(path, MAX_IMAGE)?)));
+        }
+        let quoted: Vec<String> = digests.iter().map(|digest| format!("\"{digest}\"")).collect();
+        Ok(Some(format!(
+            "[[set]]\nname = {}\nserial = 1\nsha256 = {}\n",
+            draft::quoted(&format!("{name}-files")),
+            draft::list(&quoted)
+        )))
     }
 
     fn read(&self, inputs: &Inputs, banks: &[HashAlgorithm]) -> Result<Parts, Failure> {
@@ -93,6 +133,28 @@ impl PredictArgs {
             .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
         parts_of(&json, name, banks)
             .ok_or_else(|| Failure::new(format!("`{}` has no image `{name}`", path.display())))
+    }
+}
+
+/// The file, or the files of the folder and of those in it; links are passed over.
+fn files_of(path: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> Result<(), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::new(format!("cannot read `{}`: {error}", path.display()));
+    let kind = fs::symlink_metadata(path).map_err(failed)?;
+    if kind.is_file() {
+        found.insert(path.to_path_buf());
+    }
+    if kind.is_dir() {
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(Failure::new(format!("`{}` is too deep", path.display())));
+        };
+        for entry in fs::read_dir(path).map_err(failed)? {
+            files_of(&entry.map_err(failed)?.path(), depth, found)?;
+        }
+    }
+    match found.len() > MAX_FILES {
+        true => Err(Failure::new(format!("more than {MAX_FILES} files"))),
+        false => Ok(()),
     }
 }
 
@@ -130,7 +192,7 @@ fn stanza(parts: &Parts, name: &str, secure_boot: bool, banks: &[HashAlgorithm])
     }
     let mut text = format!(
         "[[component.variant]]\nname = {}\nstate = \"candidate\"\norigin = \"predicted from files\"\n",
-        crate::reference::draft::quoted(name)
+        draft::quoted(name)
     );
     for (class, registers) in by_class {
         let sets: Vec<String> = registers
