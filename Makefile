@@ -1,4 +1,4 @@
-# `make` shows this list. demo, test, bench and fuzz first install what the machine lacks
+# `make` shows this list. demo, test, test-vm, bench and fuzz first install what the machine lacks
 # (they print the line and ask; ASSAY_INSTALL=1 answers yes), then run. That is all they do:
 # the ritual itself is cargo's.
 
@@ -9,10 +9,10 @@ ARGS ?=
 export TSS2_LOG ?= all+none
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fuzz lint audit
+.PHONY: help demo test test-vm bench fuzz lint audit
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 8
 
 demo: ## build, then run the whole story on software TPMs (ARGS=--keep leaves it running)
 	@packaging/install-needs.sh demo
@@ -21,6 +21,11 @@ demo: ## build, then run the whole story on software TPMs (ARGS=--keep leaves it
 test: ## build, then run every test
 	@packaging/install-needs.sh test
 	$(CARGO) test --workspace --no-fail-fast
+
+test-vm: ## boot real machines (QEMU, OVMF, swtpm, IMA) with our agent inside; about five minutes
+	@packaging/install-needs.sh vm
+	@packaging/fetch-vm-parts.sh target/vm
+	$(CARGO) test --test vm -- --ignored --nocapture machine
 
 bench: ## measure what docs/reference/limits.md promises
 	@packaging/install-needs.sh test

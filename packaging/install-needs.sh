@@ -2,13 +2,13 @@
 # Installs what a make target needs and this machine lacks. Nothing missing: says nothing, does
 # nothing. Something missing: prints the exact line, asks, and runs it on yes.
 #
-#   packaging/install-needs.sh build|demo|test|fuzz
+#   packaging/install-needs.sh build|demo|test|vm|fuzz
 #   ASSAY_INSTALL=1    answers yes (continuous integration, container builds)
 #
 # It knows Debian's names (and those of its kin). Elsewhere it prints what to look for and stops.
 set -eu
 
-purpose=${1:?usage: install-needs.sh build|demo|test|fuzz}
+purpose=${1:?usage: install-needs.sh build|demo|test|vm|fuzz}
 
 # One line a package: name, and how to tell that it is here already, whoever put it here.
 lacks() {
@@ -23,6 +23,12 @@ lacks() {
     swtpm-tools)     ! command -v swtpm_setup ;;
     tpm2-tools)      ! command -v tpm2_quote ;;
     openssl)         ! command -v openssl ;;
+    qemu-system-x86) ! command -v qemu-system-x86_64 ;;
+    ovmf)            [ ! -e /usr/share/OVMF/OVMF_CODE_4M.fd ] ;;
+    mtools)          ! command -v mformat ;;
+    busybox-static)  ! command -v busybox ;;
+    binutils)        ! command -v objcopy ;;
+    systemd-boot-efi) [ ! -e /usr/lib/systemd/boot/efi/linuxx64.efi.stub ] ;;
     python3-venv)    ! python3 -c 'import ensurepip, venv' ;;
     esac >/dev/null 2>&1
 }
@@ -35,6 +41,9 @@ build) ;;
 demo)  needs="$needs swtpm swtpm-tools openssl" ;;
 # Foreign clients: tpm2-tools as a second TPM stack, Python for a second SPIFFE library.
 test)  needs="$needs swtpm swtpm-tools openssl tpm2-tools python3-venv" ;;
+# Machines in software: firmware, boot stub, tools for disk images, a shell without libraries.
+vm)    needs="$needs swtpm swtpm-tools qemu-system-x86 ovmf mtools busybox-static binutils"
+       needs="$needs systemd-boot-efi" ;;
 # The fuzzing engine is C++.
 fuzz)  needs="$needs g++" ;;
 *)     echo "install-needs.sh: unknown purpose \`$purpose\`" >&2; exit 2 ;;
@@ -51,6 +60,7 @@ for package in $needs; do
 done
 [ -n "$missing" ] || exit 0
 
+[ "$purpose" != vm ] || purpose=test-vm
 echo "\`make $purpose\` needs what this machine lacks:$missing" >&2
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "error: no apt-get here; these are Debian's names, install their like and try again" >&2
