@@ -393,6 +393,19 @@ impl SoftwareKey {
             .map_err(|_| SoftwareKeyError::Sign)?;
         Ok(signature.as_ref().to_vec())
     }
+
+    /// The same as r ‖ s, as COSE and JOSE write it.
+    pub fn sign_fixed(&self, message: &[u8]) -> Result<Vec<u8>, SoftwareKeyError> {
+        let random = ring::rand::SystemRandom::new();
+        let pair = ring_signature::EcdsaKeyPair::from_pkcs8(
+            &ring_signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+            &self.pkcs8,
+            &random,
+        );
+        let pair = pair.map_err(|_| SoftwareKeyError::Malformed)?;
+        let signature = pair.sign(&random, message).map_err(|_| SoftwareKeyError::Sign)?;
+        Ok(signature.as_ref().to_vec())
+    }
 }
 
 impl fmt::Debug for SoftwareKey {

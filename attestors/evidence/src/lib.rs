@@ -13,11 +13,13 @@
 //! | [`crypto`] | the only file that names a crypto library |
 //! | [`certificate`], [`chain`] | X.509 as received, and the path to a pinned root |
 //! | [`crl`] | what its issuer revoked |
+//! | [`cbor`] | the little CBOR that evidence is written in, bounded |
 //! | [`remembered`] | a bounded memory of verified chains |
 //!
 //! It deliberately knows no attestor, judges nothing against reference values, and does no I/O.
 
 pub mod binding;
+pub mod cbor;
 pub mod certificate;
 pub mod chain;
 pub mod crl;

@@ -11,9 +11,10 @@
 use std::collections::BTreeMap;
 
 use assay_evidence::Time;
+use assay_evidence::cbor::Cbor;
+use assay_evidence::cbor::CborError;
+use assay_evidence::cbor::Length;
 
-use crate::cbor::Cbor;
-use crate::cbor::CborError;
 use crate::error::Fault;
 
 /// The fields of a document. Nothing here is verified.
@@ -51,7 +52,7 @@ impl<'a> Document<'a> {
         if protected != ES384 {
             return Err(Fault::Algorithm { found: hex::encode(protected) });
         }
-        if outside.map() != Ok(crate::cbor::Length::Definite(0)) {
+        if outside.map() != Ok(Length::Definite(0)) {
             return Err(malformed("unprotected header", CborError::Trailing));
         }
         let payload = outside.bytes().map_err(|error| malformed("payload", error))?;

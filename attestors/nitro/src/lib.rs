@@ -3,7 +3,6 @@
 //!
 //! | module | its job |
 //! |---|---|
-//! | [`cbor`] | the little CBOR that a document needs, bounded |
 //! | [`document`] | COSE_Sign1 and the map inside as values |
 //! | [`endorsement`] | the document's own bundle → AWS's root |
 //! | [`verify`](mod@verify) | document → [`Claims`] |
@@ -12,7 +11,6 @@
 //!
 //! No I/O, no clock. Collecting a document is not here: inside an enclave nothing else runs.
 
-pub mod cbor;
 pub mod claims;
 pub mod document;
 pub mod endorsement;
