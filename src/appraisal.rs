@@ -12,6 +12,7 @@ mod authorization;
 mod boot_facts;
 mod custody;
 mod deny;
+pub mod ear;
 mod grant;
 mod literal;
 mod logs;

@@ -9,6 +9,7 @@
 //! | [`requirement`], [`tokens`] | tests on content that digests bind |
 //! | [`draft`] | profiles as they are written |
 //! | [`learn`] | a draft out of logs of good boots |
+//! | [`import`], [`corim`] | reference values in the forms of others |
 //! | [`predict`] | the next boot's values, from files |
 //! | [`ima_rules`] | what is asked of the kernel's list of files |
 //! | [`signature`] | who vouches for a profile or a set |
@@ -18,12 +19,14 @@
 
 mod advisories;
 pub mod class;
+pub mod corim;
 pub mod draft;
 pub mod ek_roots;
 mod fields;
 pub mod files;
 pub mod grammar;
 pub mod ima_rules;
+pub mod import;
 pub mod learn;
 pub mod pattern;
 pub mod predict;

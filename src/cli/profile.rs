@@ -1,6 +1,8 @@
 //! `assay profile …`: reference values learned, shown, tried, signed and translated. Offline.
 
 mod explain;
+mod export;
+mod import;
 mod learn;
 mod predict;
 mod sign;
@@ -28,6 +30,17 @@ pub enum ProfileCommand {
     #[command(after_help = "Example:\n  assay profile predict --uki /efi/EFI/Linux/6.1.193.efi \
         --name 6.1.193 --profile acme/web")]
     Predict(predict::PredictArgs),
+    /// Take reference values that others wrote into a draft
+    #[command(after_help = "Example:\n  assay profile import --from pcrlock /var/lib/pcrlock.d \
+        --id acme/web --out acme/web")]
+    Import(import::ImportArgs),
+    /// Give reference values, or an appraisal's result, in the forms of others
+    #[command(
+        after_help = "Examples:\n  assay profile export acme/web --as corim --key signer.pem \
+        --out acme-web.corim\n  assay appraise host evidence --profile acme/web --json > result.json\n  \
+        assay profile export --as ear --appraisal result.json --label tpm --out result.ear"
+    )]
+    Export(export::ExportArgs),
     /// Sign a profile or a set
     #[command(after_help = "Example:\n  assay profile sign acme/web/profile.toml --key signer.pem")]
     Sign(sign::SignArgs),
@@ -40,6 +53,8 @@ impl ProfileCommand {
             Self::Explain(args) => args.run(),
             Self::Test(args) => args.run(),
             Self::Predict(args) => args.run(),
+            Self::Import(args) => args.run(),
+            Self::Export(args) => args.run(),
             Self::Sign(args) => args.run(),
         }
     }

@@ -137,7 +137,7 @@ pub fn admitting_stanza(
     text
 }
 
-fn inline(set: &DigestSet, banks: &[HashAlgorithm]) -> String {
+pub fn inline(set: &DigestSet, banks: &[HashAlgorithm]) -> String {
     let columns: Vec<String> = banks
         .iter()
         .map(|bank| {
@@ -150,5 +150,5 @@ fn inline(set: &DigestSet, banks: &[HashAlgorithm]) -> String {
             format!("{bank} = [{}]", digests.join(", "))
         })
         .collect();
-    format!("{{ ordered = true, {} }}", columns.join(", "))
+    format!("{{ ordered = {}, {} }}", set.ordered, columns.join(", "))
 }

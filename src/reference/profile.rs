@@ -339,7 +339,7 @@ impl Shelf {
 }
 
 impl Root {
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "tpm2" => Self::Tpm2,
             "tdx" => Self::Tdx,

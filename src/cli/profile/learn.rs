@@ -82,7 +82,7 @@ impl LearnArgs {
             true => self.out.join("profile.toml"),
             false => self.out.clone(),
         };
-        demand_draft(&out)?;
+        demand_draft(&out, DRAFT)?;
         let now = input::at(self.at);
         let wanted = Wanted {
             id: &self.id,
@@ -204,9 +204,9 @@ fn ima_policy(logs: &[Log<'_>], texts: &[Vec<u8>]) -> Vec<String> {
 }
 
 /// A file that somebody edited or signed is not written over.
-fn demand_draft(out: &Path) -> Result<(), Failure> {
+pub(super) fn demand_draft(out: &Path, head: &str) -> Result<(), Failure> {
     match fs::read_to_string(out) {
-        Ok(text) if text.is_empty() || text.starts_with(DRAFT) => Ok(()),
+        Ok(text) if text.is_empty() || text.starts_with(head) => Ok(()),
         Ok(_) => Err(Failure::new(format!("`{}` is there and is no draft", out.display()))
             .hint("write the draft elsewhere and compare, or move that file away")),
         Err(_) => Ok(()),

@@ -1,6 +1,7 @@
 //! `assay profile sign`: a DSSE envelope beside a profile or a set.
 
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 
 use assay_evidence::crypto::SoftwareKey;
@@ -29,10 +30,7 @@ pub struct SignArgs {
 impl SignArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let inputs = Inputs::default();
-        let key = inputs.read(&self.key)?;
-        let der = input::pem_body(&key, "PRIVATE KEY").unwrap_or(key);
-        let key = SoftwareKey::from_pkcs8(&der)
-            .map_err(|error| Failure::new(format!("--key: {error}")))?;
+        let key = signing_key(&inputs, &self.key)?;
         let path = match self.path.is_dir() {
             true => self.path.join("profile.toml"),
             false => self.path.clone(),
@@ -72,4 +70,11 @@ impl SignArgs {
         });
         Ok(Answer::new(json, format!("signed by {signer}: {}\n", out.display())))
     }
+}
+
+/// A P-256 key in PKCS #8, PEM or DER.
+pub(super) fn signing_key(inputs: &Inputs, path: &Path) -> Result<SoftwareKey, Failure> {
+    let key = inputs.read(path)?;
+    let der = input::pem_body(&key, "PRIVATE KEY").unwrap_or(key);
+    SoftwareKey::from_pkcs8(&der).map_err(|error| Failure::new(format!("--key: {error}")))
 }
