@@ -12,11 +12,16 @@
 
 mod cache;
 mod entry;
+mod fetch;
+mod https;
+mod service;
 mod subject;
+mod vendor;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use assay_evidence::Certificate;
@@ -28,6 +33,7 @@ use assay_snp::report::SigningKey;
 use assay_tdx::endorsement::Wanted as TdxWanted;
 
 use crate::clock::Clock;
+use crate::endorsement::fetch::Fetcher;
 
 pub use cache::Cache;
 pub use cache::CacheError;
@@ -35,6 +41,10 @@ pub use cache::Room;
 pub use entry::Entry;
 pub use entry::Roots;
 pub use entry::Unfit;
+pub use https::CaError;
+pub use service::BaseUrl;
+pub use service::Service;
+pub use service::UrlError;
 pub use subject::Subject;
 pub use subject::UnknownSubject;
 
@@ -46,6 +56,43 @@ pub struct Config {
     pub room: Room,
     /// Further roots, for test hardware.
     pub operator_roots: Vec<Certificate>,
+    /// Nothing is fetched from a vendor whose service is `None`.
+    pub amd: Option<Service>,
+    pub intel: Option<Service>,
+    /// Authorities for the services' TLS certificates; the system's where it is `None`.
+    pub ca: Option<PathBuf>,
+    /// How long one request may take.
+    pub request_within: Duration,
+    /// How long somebody who asks waits for an answer that is under way.
+    pub patience: Duration,
+    /// For how long what failed is not asked for again.
+    pub after_failure: Duration,
+    /// Lists and collateral of this age are fetched again, while they are still good.
+    pub renew_after: Duration,
+}
+
+impl Config {
+    /// The cache alone: nothing is fetched.
+    pub fn offline(folder: impl Into<PathBuf>) -> Config {
+        Config {
+            folder: folder.into(),
+            room: Room::default(),
+            operator_roots: Vec::new(),
+            amd: None,
+            intel: None,
+            ca: None,
+            request_within: Duration::from_secs(15),
+            patience: Duration::from_secs(20),
+            after_failure: Duration::from_secs(60),
+            renew_after: Duration::from_secs(86_400),
+        }
+    }
+
+    /// The vendors' own services.
+    pub fn online(folder: impl Into<PathBuf>) -> Config {
+        let (amd, intel) = (Some(Service::amd()), Some(Service::intel()));
+        Config { amd, intel, ..Config::offline(folder) }
+    }
 }
 
 /// One for a process; a clone is the same one.
@@ -53,8 +100,45 @@ pub struct Config {
 pub struct Endorsements(Arc<Shared>);
 
 struct Shared {
-    cache: Cache,
+    cache: Arc<Cache>,
     clock: Clock,
+    fetcher: Fetcher,
+    renew_after: Duration,
+}
+
+/// What was done since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Reports and quotes that endorsements were wanted for.
+    pub asked: u64,
+    /// Endorsements that came out of the cache.
+    pub kept: u64,
+    pub requests_amd: u64,
+    pub requests_intel: u64,
+    /// Answers with status 429.
+    pub too_many: u64,
+    /// Fetched, and did not verify.
+    pub unfit: u64,
+    /// Not fetched.
+    pub failed: u64,
+}
+
+impl Counts {
+    /// Requests for 1000 reports and quotes: what a vendor's service sees of this server.
+    pub fn requests_per_1000(&self) -> u64 {
+        let requests = self.requests_amd.saturating_add(self.requests_intel);
+        requests.saturating_mul(1_000) / self.asked.max(1)
+    }
+}
+
+/// The room cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Ca(#[from] CaError),
 }
 
 /// What [`assay_snp::verify()`] takes beside a report.
@@ -92,10 +176,33 @@ pub struct TdxEndorsements {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unavailable {
-    #[error("`{subject}` is not in the cache, and nothing is fetched here")]
+    #[error("`{subject}` is not in the cache, and nothing is fetched from its vendor here")]
     Absent { subject: Subject },
-    #[error("`{subject}` ended at {until}, and there is no newer one")]
-    Ended { subject: Subject, until: Time },
+    #[error("`{subject}` ended at {until}, and there is no newer one: {}", told(cause.as_deref()))]
+    Ended { subject: Subject, until: Time, cause: Option<Box<Unavailable>> },
+    #[error("`{subject}` was asked for and has not come within {within:?}; it may the next time")]
+    Pending { subject: Subject, within: Duration },
+    #[error("`{subject}`: its service wants to be left alone for {} s", wait.as_secs())]
+    Resting { subject: Subject, wait: Duration },
+    #[error("`{subject}`: too much is being fetched already")]
+    Crowded { subject: Subject },
+    #[error("`{subject}`: its service answered with status {status}")]
+    Answered { subject: Subject, status: u16 },
+    #[error("`{subject}`: its service is out of reach: {fault}")]
+    Unreachable { subject: Subject, fault: String },
+    #[error("`{subject}`: its service sent something else: {fault}")]
+    Malformed { subject: Subject, fault: String },
+    #[error(
+        "`{subject}`: what its service sent does not hold: {}",
+        findings.first().map_or("no reason", |finding| finding.code.code())
+    )]
+    Unfit { subject: Subject, findings: Vec<Finding> },
+    #[error("the cache of endorsements failed: {0}")]
+    Internal(String),
+}
+
+fn told(cause: Option<&Unavailable>) -> String {
+    cause.map_or_else(|| "nothing is fetched here".to_owned(), Unavailable::to_string)
 }
 
 impl Unavailable {
@@ -103,14 +210,39 @@ impl Unavailable {
         Reason::EndorsementUnavailable
     }
 
-    pub fn subject(&self) -> &Subject {
+    pub fn subject(&self) -> Option<&Subject> {
         match self {
-            Unavailable::Absent { subject } | Unavailable::Ended { subject, .. } => subject,
+            Unavailable::Absent { subject }
+            | Unavailable::Ended { subject, .. }
+            | Unavailable::Pending { subject, .. }
+            | Unavailable::Resting { subject, .. }
+            | Unavailable::Crowded { subject }
+            | Unavailable::Answered { subject, .. }
+            | Unavailable::Unreachable { subject, .. }
+            | Unavailable::Malformed { subject, .. }
+            | Unavailable::Unfit { subject, .. } => Some(subject),
+            Unavailable::Internal(_) => None,
+        }
+    }
+
+    /// Worth asking for again in a while.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Unavailable::Pending { .. }
+            | Unavailable::Resting { .. }
+            | Unavailable::Crowded { .. }
+            | Unavailable::Unreachable { .. } => true,
+            Unavailable::Answered { status, .. } => *status == 429 || *status >= 500,
+            Unavailable::Ended { cause, .. } => {
+                cause.as_ref().is_some_and(|cause| cause.may_pass())
+            }
+            _ => false,
         }
     }
 
     pub fn finding(&self) -> Finding {
-        let expected = format!("`{}` from its vendor or from a bundle", self.subject());
+        let subject = self.subject().map_or_else(String::new, Subject::to_string);
+        let expected = format!("`{subject}` from its vendor or from a bundle");
         let source = "docs/guides/endorsements.md";
         Finding::new(self.reason(), "endorsements", self.to_string(), expected, source)
     }
@@ -118,13 +250,15 @@ impl Unavailable {
 
 impl Endorsements {
     /// Opens the cache; asks nobody anything yet.
-    pub fn open(config: Config, clock: Clock) -> Result<Endorsements, CacheError> {
+    pub fn open(config: Config, clock: Clock) -> Result<Endorsements, OpenError> {
         let roots = match config.operator_roots.is_empty() {
             true => Roots::vendors(),
-            false => Roots::with_operator_roots(config.operator_roots),
+            false => Roots::with_operator_roots(config.operator_roots.clone()),
         };
-        let cache = Cache::open(&config.folder, Arc::new(roots), config.room)?;
-        Ok(Endorsements(Arc::new(Shared { cache, clock })))
+        let cache = Arc::new(Cache::open(&config.folder, Arc::new(roots), config.room)?);
+        let fetcher = Fetcher::new(&config, Arc::clone(&cache), clock.clone())?;
+        let renew_after = config.renew_after;
+        Ok(Endorsements(Arc::new(Shared { cache, clock, fetcher, renew_after })))
     }
 
     /// What it takes to verify the report that `wanted` was read from. A host's own table of
@@ -140,15 +274,18 @@ impl Endorsements {
         wanted: &SnpWanted,
         source: &str,
     ) -> Result<SnpEndorsements, Unavailable> {
-        let now = self.0.clock.now();
+        let now = self.asked();
         let (product, kind) = (wanted.product, wanted.kind);
         let mut found = Vec::new();
-        let chain = match self.0.cache.roots().know_issuer(product, kind) {
+        let roots = self.0.cache.roots();
+        let issuer = Subject::SnpIssuer { product, kind };
+        let chain = match roots.need_no_issuer(product, kind) {
             true => None,
-            false => {
-                let subject = Subject::SnpIssuer { product, kind };
-                Some(self.current(subject, source, Duration::ZERO).await?)
-            }
+            false => match self.current(issuer, source, Duration::ZERO).await {
+                Ok(chain) => Some(chain),
+                Err(_) if roots.know_issuer(product, kind) => None,
+                Err(unavailable) => return Err(unavailable),
+            },
         };
         let vek = match wanted.chip.clone().filter(|_| kind == SigningKey::Vcek) {
             Some(chip) => {
@@ -183,7 +320,7 @@ impl Endorsements {
         source: &str,
         grace: Duration,
     ) -> Result<TdxEndorsements, Unavailable> {
-        let now = self.0.clock.now();
+        let now = self.asked();
         let entry = self.current(Subject::TdxCollateral(*wanted), source, grace).await?;
         Ok(TdxEndorsements {
             collateral: entry.body().to_vec(),
@@ -197,20 +334,50 @@ impl Endorsements {
         &self.0.cache
     }
 
-    /// What is in force now, or overdue by no more than `grace`.
+    pub fn counts(&self) -> Counts {
+        self.0.fetcher.counted().read()
+    }
+
+    /// What is in force now, or overdue by no more than `grace`: kept, or fetched.
     async fn current(
         &self,
         subject: Subject,
-        _source: &str,
+        source: &str,
         grace: Duration,
     ) -> Result<Arc<Entry>, Unavailable> {
         let now = self.0.clock.now();
         let kept = self.on_disk(subject.clone(), now).await;
-        match kept {
-            Some(entry) if entry.is_current(now, grace) => Ok(entry),
-            Some(entry) => Err(Unavailable::Ended { subject, until: entry.dates().1 }),
-            None => Err(Unavailable::Absent { subject }),
+        if let Some(entry) = &kept
+            && entry.is_current(now, Duration::ZERO)
+        {
+            self.0.fetcher.counted().kept.fetch_add(1, Ordering::Relaxed);
+            if entry.is_renewable() && now.since(entry.fetched_at()) >= self.0.renew_after {
+                // Nobody waits for it, and whether it comes is seen the next time.
+                let _ = self.0.fetcher.start(&subject, source);
+            }
+            return Ok(Arc::clone(entry));
         }
+        match (self.0.fetcher.fetch(&subject, source).await, kept) {
+            (Ok(entry), _) if entry.is_current(now, grace) => Ok(entry),
+            (Ok(entry), _) => {
+                Err(Unavailable::Ended { subject, until: entry.dates().1, cause: None })
+            }
+            (Err(_), Some(entry)) if entry.is_current(now, grace) => Ok(entry),
+            (Err(cause), Some(entry)) => {
+                // That nothing is fetched is what the error says by itself.
+                let cause = match cause {
+                    Unavailable::Absent { .. } => None,
+                    cause => Some(Box::new(cause)),
+                };
+                Err(Unavailable::Ended { subject, until: entry.dates().1, cause })
+            }
+            (Err(unavailable), None) => Err(unavailable),
+        }
+    }
+
+    fn asked(&self) -> Time {
+        self.0.fetcher.counted().asked.fetch_add(1, Ordering::Relaxed);
+        self.0.clock.now()
     }
 
     /// What the cache has; what is overdue in memory may have been replaced on disk.

@@ -192,7 +192,7 @@ impl Cache {
         let issuer = match &subject {
             Subject::SnpVcek { product, .. } => {
                 let (product, kind) = (*product, assay_snp::report::SigningKey::Vcek);
-                match self.roots.know_issuer(product, kind) {
+                match self.roots.need_no_issuer(product, kind) {
                     true => None,
                     false => self.find(&Subject::SnpIssuer { product, kind }),
                 }

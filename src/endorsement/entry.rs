@@ -50,9 +50,15 @@ impl Roots {
         Roots { snp: Anchors::amd().with_operator_roots(extra.clone()), tdx: extra }
     }
 
-    /// Nobody has to show the issuer of these keys.
+    /// Who issued these keys is built in.
     pub(super) fn know_issuer(&self, product: Product, kind: SigningKey) -> bool {
         self.snp.know_issuer(product, kind)
+    }
+
+    /// Nobody has to show the issuer of these keys. Below an operator's root may be another one, by
+    /// the same name.
+    pub(super) fn need_no_issuer(&self, product: Product, kind: SigningKey) -> bool {
+        self.tdx.is_empty() && self.know_issuer(product, kind)
     }
 }
 
@@ -153,6 +159,11 @@ impl Entry {
             let (code, expected) = (Reason::EndorsementEndsSoon, "a newer one within seven days");
             Finding::new(code, "endorsements", found, expected, self.subject.to_string())
         })
+    }
+
+    /// Of what its vendor issues again and again.
+    pub fn is_renewable(&self) -> bool {
+        matches!(self.subject, Subject::SnpCrl { .. } | Subject::TdxCollateral(_))
     }
 
     /// Issued before `other`, of the same subject.
