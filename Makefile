@@ -1,6 +1,6 @@
-# `make` shows this list. demo, test, test-vm, bench and fuzz first install what the machine lacks
-# (they print the line and ask; ASSAY_INSTALL=1 answers yes), then run. That is all they do:
-# the ritual itself is cargo's.
+# `make` shows this list. Each first installs what it needs and the machine lacks (it prints the line
+# and asks; ASSAY_INSTALL=1 answers yes), then runs. That is all they do: the ritual itself is
+# cargo's.
 
 CARGO ?= cargo
 # Arguments for the demo, such as ARGS=--keep.
@@ -9,10 +9,10 @@ ARGS ?=
 export TSS2_LOG ?= all+none
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vm bench fuzz lint audit
+.PHONY: help demo test test-vm vm-profiles bench fuzz lint audit
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 8
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 13
 
 demo: ## build, then run the whole story on software TPMs (ARGS=--keep leaves it running)
 	@packaging/install-needs.sh demo
@@ -25,7 +25,12 @@ test: ## build, then run every test
 test-vm: ## boot real machines (QEMU, OVMF, swtpm, IMA) with our agent inside; about five minutes
 	@packaging/install-needs.sh vm
 	@packaging/fetch-vm-parts.sh target/vm
-	$(CARGO) test --test vm -- --ignored --nocapture machine
+	$(CARGO) test --test vm -- --ignored --nocapture machines_are_granted
+
+vm-profiles: ## boot reference machines and write firmware-profiles/qemu anew
+	@packaging/install-needs.sh vm
+	@packaging/fetch-vm-parts.sh target/vm
+	$(CARGO) test --test vm -- --ignored --nocapture the_shipped_profiles
 
 bench: ## measure what docs/reference/limits.md promises
 	@packaging/install-needs.sh test

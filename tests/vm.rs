@@ -18,6 +18,8 @@ mod machine;
 mod newc;
 #[path = "vm/parts.rs"]
 mod parts;
+#[path = "vm/shipped.rs"]
+mod shipped;
 #[path = "vm/story.rs"]
 mod story;
 
@@ -25,7 +27,14 @@ use crate::parts::Parts;
 
 #[test]
 #[ignore = "boots real machines: make test-vm"]
-fn a_good_boot_is_granted_and_every_tampering_is_refused_with_its_reason() {
+fn machines_are_granted_after_a_good_boot_and_refused_with_the_reason_after_any_other() {
     let Some(parts) = Parts::find() else { return };
     story::tell(&parts).unwrap_or_else(|error| panic!("{error:?}"));
+}
+
+#[test]
+#[ignore = "boots real machines and writes firmware-profiles: make vm-profiles"]
+fn the_shipped_profiles_are_made_anew() {
+    let Some(parts) = Parts::find() else { return };
+    shipped::make(&parts).unwrap_or_else(|error| panic!("{error:?}"));
 }

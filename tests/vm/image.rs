@@ -65,29 +65,39 @@ retry_first = "2s"
 retry_longest = "4s"
 "#;
 
-/// A first root, compressed, in reproducible bytes.
+/// A first root with our agent in it, compressed, in reproducible bytes.
 pub fn initrd(
     agent: &[u8],
     libraries: &[PathBuf],
     kernel: &Kernel,
     bundle: &[u8],
 ) -> Result<Vec<u8>> {
-    let mut archive = Archive::root();
-    archive.program("/init", INIT.as_bytes());
-    let busybox = program("busybox").context("no busybox")?;
-    archive.program("/bin/busybox", &fs::read(busybox)?);
+    let mut archive = base(kernel)?;
     archive.program(AGENT, agent);
     for library in libraries {
         archive.program(library.to_str().context("not UTF-8")?, &fs::read(library)?);
     }
+    archive.file("/etc/assay/agent.toml", AGENT_TOML.as_bytes());
+    archive.file("/etc/assay/bundle.pem", bundle);
+    compressed(&archive.finish())
+}
+
+/// A first root with nothing of ours but its first process.
+pub fn reference_initrd(kernel: &Kernel) -> Result<Vec<u8>> {
+    compressed(&base(kernel)?.finish())
+}
+
+fn base(kernel: &Kernel) -> Result<Archive> {
+    let mut archive = Archive::root();
+    archive.program("/init", INIT.as_bytes());
+    let busybox = program("busybox").context("no busybox")?;
+    archive.program("/bin/busybox", &fs::read(busybox)?);
     for (name, bytes) in kernel.modules()? {
         archive.file(&format!("/lib/modules/{name}"), &bytes);
     }
-    archive.file("/etc/assay/agent.toml", AGENT_TOML.as_bytes());
-    archive.file("/etc/assay/bundle.pem", bundle);
     archive.file("/etc/passwd", b"root:x:0:0:root:/:/bin/sh\n");
     archive.file("/etc/group", b"root:x:0:\n");
-    compressed(&archive.finish())
+    Ok(archive)
 }
 
 /// Without name and time in the header.

@@ -95,7 +95,13 @@ pub fn tell(parts: &Parts) -> Result<()> {
         ("other maker", other_maker),
         ("register 10", register_ten),
     ];
-    let queue: Mutex<VecDeque<(&str, Case)>> = Mutex::new(cases.into());
+    // The first one teaches the others; of these one may want but one.
+    let wanted = std::env::var("ASSAY_VM_CASE").ok();
+    let mut cases = VecDeque::from(cases);
+    cases.retain(|(name, _)| {
+        *name == "baseline" || wanted.as_ref().is_none_or(|wanted| wanted.contains(name))
+    });
+    let queue: Mutex<VecDeque<(&str, Case)>> = Mutex::new(cases);
     let errors: Mutex<Vec<anyhow::Error>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
@@ -469,7 +475,6 @@ impl<'s, 'p> Guest<'s, 'p> {
         arguments.extend(["--profile", &profile, "--label", &name]);
         labels.iter().for_each(|label| arguments.extend(["--label", label]));
         self.stage.house.demand(&arguments)?;
-        self.since = Instant::now();
         let text = fs::read_to_string(&profile)?;
         let serial = text.lines().find_map(|line| line.strip_prefix("serial = "));
         self.serial = serial.context("no serial")?.parse()?;
@@ -514,7 +519,7 @@ impl<'s, 'p> Guest<'s, 'p> {
                 ensure!(told == recorded, "told `{told}`, recorded `{recorded}`");
                 let serial = explained["profile"]["serial"].as_u64().unwrap_or_default();
                 let earlier = recorded == "not-admitted" && self.serial != 0;
-                if !earlier && (serial == 0 || serial == self.serial) {
+                if !earlier && (serial == 0 || self.serial == 0 || serial == self.serial) {
                     return self.judge(case, &explained, expected);
                 }
             }
@@ -578,7 +583,7 @@ impl<'s, 'p> Guest<'s, 'p> {
     }
 
     fn log(&mut self) -> Result<String> {
-        self.machine.run("cat /tmp/agent.log")
+        self.machine.run("touch /tmp/agent.log; cat /tmp/agent.log")
     }
 
     /// A workload in the guest gets an SVID from the agent's socket.
