@@ -20,6 +20,7 @@ mod config;
 mod following;
 mod health;
 mod host;
+mod host_logs;
 mod host_tpm;
 mod identities;
 mod listener;

@@ -35,10 +35,21 @@ pub struct Config {
     /// Where the kernel gives reports of a confidential machine's processor, if not where Linux
     /// mounts it. One that is named has to be there.
     pub tsm_folder: Option<PathBuf>,
+    pub logs: Logs,
     pub bootstrap: Bootstrap,
     pub log: Log,
     pub intervals: Intervals,
     pub limits: Limits,
+}
+
+/// Where what was measured is written down, if not where Linux shows it for this TPM. What is not
+/// there is missing in the evidence, for the server to judge.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logs {
+    pub boot: Option<PathBuf>,
+    /// The binary list of files.
+    pub ima: Option<PathBuf>,
+    pub cmdline: Option<PathBuf>,
 }
 
 /// A key that a cloud or the maker left in the TPM, and the certificate that says so.
@@ -116,6 +127,8 @@ struct ConfigSyntax {
     endorsement_auth: Option<PathBuf>,
     ak_certificate: Option<AkCertificateSyntax>,
     tsm_folder: Option<PathBuf>,
+    #[serde(default)]
+    logs: LogsSyntax,
     bootstrap: BootstrapSyntax,
     #[serde(default)]
     log: Log,
@@ -138,6 +151,14 @@ struct AkCertificateSyntax {
 #[serde(deny_unknown_fields)]
 struct KeySyntax {
     handle: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct LogsSyntax {
+    boot: Option<PathBuf>,
+    ima: Option<PathBuf>,
+    cmdline: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -210,6 +231,7 @@ impl Config {
             endorsement_auth: syntax.endorsement_auth.map(|path| folder.join(path)),
             ak_certificate: syntax.ak_certificate.map(|ak| ak.judged(folder)).transpose()?,
             tsm_folder: syntax.tsm_folder.map(|path| folder.join(path)),
+            logs: syntax.logs.judged(folder),
             bootstrap: syntax.bootstrap.judged(folder)?,
             log: syntax.log,
             intervals: syntax.intervals.judged()?,
@@ -277,6 +299,13 @@ fn number(
 
 fn outside(key: &'static str, found: String, expected: &'static str) -> ConfigError {
     ConfigError::Value { key, found, expected }
+}
+
+impl LogsSyntax {
+    fn judged(self, folder: &Path) -> Logs {
+        let place = |path: Option<PathBuf>| path.map(|path| folder.join(path));
+        Logs { boot: place(self.boot), ima: place(self.ima), cmdline: place(self.cmdline) }
+    }
 }
 
 impl BootstrapSyntax {
@@ -402,6 +431,14 @@ mod tests {
             assert!(matches!(refused, ConfigError::Value { key: "bootstrap", .. }), "{text}");
         }
         assert!(parse(SHORT).is_err());
+    }
+
+    #[test]
+    fn logs_are_where_the_configuration_says() {
+        let logs = parse(&format!("{SHORT}{TRUST}[logs]\nima = \"ima.bin\"\n")).unwrap().logs;
+        let ima = Some("/etc/assay/ima.bin".into());
+        assert_eq!(logs, Logs { ima, ..Logs::default() });
+        assert!(parse(&format!("{SHORT}{TRUST}[logs]\nimma = \"ima.bin\"\n")).is_err());
     }
 
     #[test]

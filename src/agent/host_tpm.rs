@@ -12,7 +12,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use assay_eventlog::ima;
 use assay_evidence::binding::Face;
 use assay_evidence::certificate::Certificate;
 use assay_evidence::certificate::CertificateError;
@@ -24,7 +23,6 @@ use assay_tpm::collect::Device;
 use assay_tpm::collect::DeviceKey;
 use assay_tpm::collect::EndorsementKey;
 use assay_tpm::collect::Error as TpmError;
-use assay_tpm::collect::LogPaths;
 use assay_tpm::collect::Settings;
 use assay_tpm::endorsement::certificate_in_nv;
 use rcgen::CertificateParams;
@@ -32,7 +30,9 @@ use rcgen::DistinguishedName;
 use zeroize::Zeroizing;
 
 use crate::agent::config::AkCertificate;
+use crate::agent::config::Logs;
 use crate::agent::config::Place;
+use crate::agent::host_logs::HostLogs;
 use crate::agent::tee::HostTee;
 use crate::agent::tee::TeeError;
 use crate::envelope::Item;
@@ -83,7 +83,7 @@ pub struct HostTpm {
     ak: DeviceKey,
     svid_key: DeviceKey,
     svid_public: PublicKey,
-    logs: Option<LogPaths>,
+    logs: HostLogs,
     /// The processor's reports, where this is a confidential machine.
     tee: Option<HostTee>,
     facts: Facts,
@@ -105,6 +105,7 @@ impl HostTpm {
         endorsement_auth: Option<&Path>,
         ak_certificate: Option<&AkCertificate>,
         tsm_folder: Option<&Path>,
+        logs: &Logs,
     ) -> Result<Self, HostTpmError> {
         let tee = HostTee::find(tsm_folder)?;
         let endorsement_auth = match endorsement_auth {
@@ -121,8 +122,8 @@ impl HostTpm {
         let svid_key = device.svid_key()?;
         let svid_public = PublicKey::from_spki(&svid_key.public().spki_der())
             .map_err(|_| HostTpmError::SvidKey)?;
-        let logs = logs_of(address);
-        let boot_log = boot_log(logs.as_ref());
+        let logs = HostLogs::of(address, logs);
+        let boot_log = logs.boot();
         let mut kinds = vec![MediaType::TpmQuote, MediaType::TpmCertify, MediaType::TpmPcrs];
         if matches!(vouching, Vouching::Ak(_)) {
             kinds.push(MediaType::TpmAkCertify);
@@ -130,11 +131,7 @@ impl HostTpm {
         if boot_log.is_some() {
             kinds.push(MediaType::TcgEventlog);
         }
-        if let Some(logs) = &logs {
-            kinds.extend(logs.ima_binary.exists().then_some(MediaType::ImaBinary));
-            kinds.extend(logs.ima_ascii.exists().then_some(MediaType::ImaAscii));
-            kinds.push(MediaType::KernelCmdline);
-        }
+        kinds.extend(logs.kinds());
         kinds.extend(tee.iter().flat_map(HostTee::kinds));
         // Azure's vTPM holds the report that names its AK, so it is of use where that AK vouches.
         if tee.is_none() && matches!(vouching, Vouching::Ak(_)) && hcl(&device)?.is_some() {
@@ -237,70 +234,20 @@ impl HostTpm {
         }
     }
 
-    /// A log as it stands now; one that cannot be read is missing, and the server sees that. Of a
-    /// list of files, what comes after the entries that the server has judged.
+    /// A log as it stands now; one that cannot be read is missing, and the server sees that.
     fn log(&self, kind: MediaType, collect: &Collect) -> Option<Log> {
-        if kind == MediaType::Ccel {
-            let read = self.tee.as_ref()?.ccel();
-            return read
-                .inspect_err(|error| tracing::warn!(log = kind.word(), %error, "log not read"))
-                .ok()
-                .map(|bytes| Log { media_type: kind, bytes });
+        if kind != MediaType::Ccel {
+            return self.logs.read(kind, collect);
         }
-        let logs = self.logs.as_ref()?;
-        let list = matches!(kind, MediaType::ImaBinary | MediaType::ImaAscii);
-        let read = match kind {
-            MediaType::TcgEventlog => logs.boot(),
-            MediaType::ImaBinary => logs.ima_binary(),
-            MediaType::ImaAscii => logs.ima_ascii(),
-            MediaType::KernelCmdline => Ok(fs::read(CMDLINE).ok()),
-            MediaType::TpmQuote
-            | MediaType::TpmCertify
-            | MediaType::TpmAkCertify
-            | MediaType::TpmPcrs
-            | MediaType::SnpReport
-            | MediaType::SnpHostCerts
-            | MediaType::TdxQuote
-            | MediaType::Ccel
-            | MediaType::HclReport => return None,
-        };
-        match read {
-            Ok(Some(bytes)) if list => tail(kind, &bytes, collect),
-            Ok(Some(bytes)) => Some(Log { media_type: kind, bytes }),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::warn!(log = kind.word(), %error, "log not read");
-                None
-            }
-        }
+        let read = self.tee.as_ref()?.ccel();
+        read.inspect_err(|error| tracing::warn!(log = kind.word(), %error, "log not read"))
+            .ok()
+            .map(|bytes| Log { media_type: kind, bytes })
     }
 }
 
 /// The paravisor writes it anew at each boot.
 const HCL_REPORT: u32 = 0x0140_0001;
-
-/// A list that has fewer entries than were judged is of another boot, or cut: then nothing goes, and
-/// the server asks for all of it next time.
-fn tail(kind: MediaType, list: &[u8], collect: &Collect) -> Option<Log> {
-    let (from, limit) = (collect.ima_from, collect.ima_limit);
-    let bytes = match ima::reader::tail(list, from, u64::MAX) {
-        Ok(Some(tail)) => tail.to_vec(),
-        Ok(None) => {
-            tracing::warn!(log = kind.word(), from, "fewer entries than the server has judged");
-            return None;
-        }
-        // What cannot be read here, the server will name.
-        Err(_) => list.to_vec(),
-    };
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
-        tracing::warn!(log = kind.word(), limit, "longer than the server takes");
-        return None;
-    }
-    Some(Log { media_type: kind, bytes })
-}
-
-/// What the kernel was told; the server believes it where a measured digest is that of this text.
-const CMDLINE: &str = "/proc/cmdline";
 
 /// What goes into the hello, in DER.
 #[derive(Default)]
@@ -359,34 +306,9 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, HostTpmError> {
         .map_err(|source| HostTpmError::Certificate { path: path.to_path_buf(), source })
 }
 
-/// The kernel's logs are of the TPM that it has itself, by number; another TPM has none.
-fn logs_of(address: &str) -> Option<LogPaths> {
-    let number = address.strip_prefix("device:/dev/tpm")?;
-    let number: u32 = number.strip_prefix("rm").unwrap_or(number).parse().ok()?;
-    let security = Path::new("/sys/kernel/security");
-    let boot = security.join(format!("tpm{number}/binary_bios_measurements"));
-    // IMA extends the first TPM alone.
-    let ima = |name: &str| match number {
-        0 => security.join("ima").join(name),
-        _ => PathBuf::new(),
-    };
-    Some(LogPaths {
-        boot,
-        ima_binary: ima("binary_runtime_measurements"),
-        ima_ascii: ima("ascii_runtime_measurements"),
-    })
-}
-
 /// The report of an Azure confidential VM; nothing where the index is another's, or there is none.
 fn hcl(device: &Device) -> Result<Option<Vec<u8>>, TpmError> {
     Ok(device.nv(HCL_REPORT)?.filter(|bytes| bytes.starts_with(b"HCLA")))
-}
-
-fn boot_log(logs: Option<&LogPaths>) -> Option<Vec<u8>> {
-    logs?.boot().unwrap_or_else(|error| {
-        tracing::warn!(%error, "boot log not read");
-        None
-    })
 }
 
 fn authorization(path: &Path) -> Result<Zeroizing<Vec<u8>>, HostTpmError> {

@@ -236,10 +236,10 @@ impl Node {
     async fn open_tpm(&self) -> Result<HostTpm, NodeError> {
         let (device, auth) = (self.config.device.clone(), self.config.endorsement_auth.clone());
         let ak_certificate = self.config.ak_certificate.clone();
-        let tsm_folder = self.config.tsm_folder.clone();
+        let (tsm_folder, logs) = (self.config.tsm_folder.clone(), self.config.logs.clone());
         let open = move || {
             let tsm_folder = tsm_folder.as_deref();
-            HostTpm::open(&device, auth.as_deref(), ak_certificate.as_ref(), tsm_folder)
+            HostTpm::open(&device, auth.as_deref(), ak_certificate.as_ref(), tsm_folder, &logs)
         };
         let opened = tokio::task::spawn_blocking(open).await.map_err(|_| NodeError::Task)?;
         Ok(opened.map_err(AttestationError::Tpm)?)
