@@ -61,6 +61,7 @@ pub use change::Change;
 pub use error::StoreError;
 pub use files_judged::FilesJudged;
 pub use node::Admission;
+pub use node::AffirmedBy;
 pub use node::Counters;
 pub use node::EkAdmission;
 pub use node::EkRow;

@@ -97,6 +97,7 @@ fn learned(logs: &[Log<'_>], floors: bool) -> Learned {
         floors,
         files: None,
         ima_policy: Vec::new(),
+        ima_policy_files: BTreeSet::new(),
         evidence: Vec::new(),
     };
     learn::learn(logs, &wanted).unwrap()
@@ -264,6 +265,7 @@ impl Capture {
             floors: false,
             files: Some(files),
             ima_policy: vec!["tcb".to_owned()],
+            ima_policy_files: BTreeSet::new(),
             evidence: Vec::new(),
         };
         learn::learn(&[Log::parse(&self.log).unwrap()], &wanted).unwrap().text

@@ -45,6 +45,8 @@ pub struct Wanted<'a> {
     pub files: Option<BTreeSet<Digest>>,
     /// Built-in policies that the measured command line names.
     pub ima_policy: Vec<String>,
+    /// Digests of policy files that these boots loaded, if each of them did.
+    pub ima_policy_files: BTreeSet<Digest>,
     /// `log`, `pcrs` and `ima` of each boot, as the profile will name them.
     pub evidence: Vec<(String, String, Option<String>)>,
 }
@@ -471,13 +473,23 @@ impl Draft<'_, '_> {
             let words: Vec<String> = self.wanted.ima_policy.iter().map(|w| quoted(w)).collect();
             let _ = writeln!(text, "policy = [{}]", words.join(", "));
         }
-        text.push_str("\n[[set]]\nname = \"ima-files\"\nserial = 1\n");
-        let digests: Vec<String> = files
-            .iter()
-            .filter(|digest| digest.algorithm() == HashAlgorithm::Sha256)
-            .map(|digest| format!("\"{}\"", digest.to_hex()))
-            .collect();
-        let _ = writeln!(text, "sha256 = {}", list(&digests));
+        let policy_files = &self.wanted.ima_policy_files;
+        if !policy_files.is_empty() {
+            text.push_str("policy_files = [\"@set:ima-policy\"]\n");
+        }
+        let mut set = |name: &str, digests: &BTreeSet<Digest>| {
+            let digests: Vec<String> = digests
+                .iter()
+                .filter(|digest| digest.algorithm() == HashAlgorithm::Sha256)
+                .map(|digest| format!("\"{}\"", digest.to_hex()))
+                .collect();
+            let _ = writeln!(text, "\n[[set]]\nname = \"{name}\"\nserial = 1");
+            let _ = writeln!(text, "sha256 = {}", list(&digests));
+        };
+        set("ima-files", files);
+        if !policy_files.is_empty() {
+            set("ima-policy", policy_files);
+        }
         self.line(&text);
     }
 

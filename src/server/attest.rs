@@ -23,6 +23,7 @@ use crate::appraisal::Appraisal;
 use crate::appraisal::FilesHeard;
 use crate::appraisal::Logs;
 use crate::appraisal::Standing;
+use crate::appraisal::StandingRow;
 use crate::appraisal::Subject;
 use crate::appraisal::Verdict;
 use crate::envelope::MediaType;
@@ -54,6 +55,7 @@ use crate::server::nodes::Node;
 use crate::server::refusal;
 use crate::spiffe::SpiffeId;
 use crate::store::Admission;
+use crate::store::AffirmedBy;
 use crate::store::Blob;
 use crate::store::Change;
 use crate::store::Counters;
@@ -421,7 +423,13 @@ impl Exchange<'_> {
             .extend(verified.replaced_ak().map(|before| self.ak_replaced(&id, before, &verified)));
         drafts.push(self.evidence(&id, &verified, kept));
         drafts.push(self.result(&id, &appraisal, &verified, standing.as_ref()));
-        let row = NodeRow { files_judged: FilesJudged::of(&appraisal), ..verified.row().clone() };
+        let mut row = verified.row().clone();
+        row.files_judged = FilesJudged::of(&appraisal);
+        if let Some(standing) = &standing {
+            let StandingRow { profile_id, profile_serial, .. } = standing.row();
+            let (profile_id, serial) = (profile_id.clone(), *profile_serial);
+            row.affirmed_by = Some(AffirmedBy { profile_id, serial });
+        }
         let node = match node {
             Some(node) => {
                 node.commit(&domain.store, row, changes, drafts).await?;
@@ -520,9 +528,12 @@ impl Exchange<'_> {
             Refused::new(Reason::ProfileMissing, "node.profile", found, "a readable profile")
                 .about_proved(verified.node())
         })?;
-        let last = before.map(Standing::row).filter(|row| row.profile_id == profile.id);
-        profile.accept_serial(last.map(|row| row.profile_serial)).map_err(|error| {
-            let expected = last.map_or(0, |row| row.profile_serial).to_string();
+        // A standing ends; what once judged the node does not come back for that.
+        let standing = before.map(Standing::row).filter(|row| row.profile_id == profile.id);
+        let affirmed = row.affirmed_by.as_ref().filter(|by| by.profile_id == profile.id);
+        let last = standing.map(|row| row.profile_serial).max(affirmed.map(|by| by.serial));
+        profile.accept_serial(last).map_err(|error| {
+            let expected = last.unwrap_or_default().to_string();
             tracing::error!(node = %id, error = %error, "an older profile was put back");
             Refused::new(Reason::ProfileRollback, "profile.serial", profile.serial, expected)
                 .about_proved(verified.node())

@@ -93,6 +93,12 @@ impl From<&TpmDevice> for Device {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AffirmedBy {
+    pub profile_id: String,
+    pub serial: u64,
+}
+
 /// All that is stored about a node. Make one by [`NodeRow::new`], change one that was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeRow {
@@ -161,6 +167,9 @@ pub struct NodeRow {
     /// Where the next refresh goes on in the list of files.
     #[serde(default, with = "files_judged")]
     pub files_judged: Option<FilesJudged>,
+    /// The profile that last found the node good: an older one of the same name is none.
+    #[serde(default)]
+    pub affirmed_by: Option<AffirmedBy>,
 }
 
 /// What an operator said of a node that is known by the hash alone of its EK, or of its AK
@@ -229,6 +238,7 @@ impl NodeRow {
             last_quoted_at: None,
             logs: BTreeMap::new(),
             files_judged: None,
+            affirmed_by: None,
         }
     }
 

@@ -74,9 +74,9 @@ impl LearnArgs {
             .collect::<Result<_, _>>()?;
         let texts = measured::texts(&inputs, &self.cmdline)?;
         let parsed = self.parse(&logs)?;
-        let files = match lists.is_empty() {
-            true => None,
-            false => Some(self.files(&lists)?),
+        let (files, ima_policy_files) = match lists.is_empty() {
+            true => (None, BTreeSet::new()),
+            false => self.files(&lists).map(|(files, policies)| (Some(files), policies))?,
         };
         let out = match self.out.is_dir() || self.out.extension().is_none() {
             true => self.out.join("profile.toml"),
@@ -90,6 +90,7 @@ impl LearnArgs {
             floors: self.floors,
             files,
             ima_policy: ima_policy(&parsed, &texts),
+            ima_policy_files,
             evidence: evidence(&out, logs.len(), lists.len()),
         };
         let learned =
@@ -154,17 +155,25 @@ impl LearnArgs {
             .collect()
     }
 
-    /// Every file of the lists. A violation says nothing of a file, so a list with one is no good
-    /// boot's.
-    fn files(&self, lists: &[Vec<u8>]) -> Result<BTreeSet<Digest>, Failure> {
+    /// Every file of the lists, and the policies that were loaded, if each boot loaded one. A
+    /// violation says nothing of a file, so a list with one is no good boot's.
+    fn files(&self, lists: &[Vec<u8>]) -> Result<(BTreeSet<Digest>, BTreeSet<Digest>), Failure> {
         let mut files = BTreeSet::new();
+        let (mut policies, mut everywhere) = (BTreeSet::new(), true);
         for (list, path) in lists.iter().zip(&self.ima) {
             let refused = |why: String| Failure::refused(format!("`{}`: {why}", path.display()));
             let mut reader = ima::Reader::new();
             let mut entries = reader.entries(list);
+            let mut loaded = false;
             while let Some(entry) = entries.next().map_err(|error| refused(error.to_string()))? {
                 match entry.kind() {
-                    Kind::File(file) => files.extend(file.digest.digest()),
+                    Kind::File(file) => {
+                        files.extend(file.digest.digest());
+                        if file.path == ima::proof::POLICY_PATH {
+                            policies.extend(file.digest.digest());
+                            loaded = true;
+                        }
+                    }
                     Kind::Buffer { digest, .. } => files.extend(digest.digest()),
                     Kind::BootAggregate(_) => {}
                     Kind::Violation { .. } => {
@@ -180,8 +189,12 @@ impl LearnArgs {
                 }
             }
             reader.finish().map_err(|error| refused(error.to_string()))?;
+            everywhere &= loaded;
         }
-        Ok(files)
+        if !everywhere {
+            policies.clear();
+        }
+        Ok((files, policies))
     }
 }
 
