@@ -14,11 +14,13 @@ mod custody;
 mod deny;
 pub mod ear;
 mod grant;
+mod link;
 mod literal;
 mod logs;
 mod measured;
 mod measured_files;
 mod standing;
+mod tee;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -52,6 +54,9 @@ pub use grant::DangerPermit;
 pub use grant::Grant;
 pub use grant::GrantKind;
 pub use grant::Refused;
+pub use link::Edge;
+pub use link::Link;
+pub use link::expected_report_data;
 pub use logs::JudgedLogs;
 pub use logs::Logs;
 pub use logs::appraise_logs;
@@ -66,6 +71,10 @@ pub use measured_files::MeasuredFiles;
 pub use measured_files::appraise_ima;
 pub use standing::Standing;
 pub use standing::StandingRow;
+pub use tee::LaunchDigests;
+pub use tee::Tee;
+
+use tee::appraise_tee;
 
 /// The tiers of EAR and AR4SI (draft-ietf-rats-ar4si).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -85,8 +94,6 @@ pub struct Subject {
     pub ek_root: Option<[u8; 32]>,
     /// What the verified EK certificate says of the TPM.
     pub device: Option<Device>,
-    /// A verified TEE report covers the AK.
-    pub tee_bound: bool,
     /// The binding that was signed covers the TLS channel it came over.
     pub channel_bound: bool,
     /// The agent's key was certified by the AK, now or at the attestation its channel rests on.
@@ -132,6 +139,7 @@ pub fn appraise(
     claims: &Claims,
     logs: Logs<'_>,
     preimages: &[&[u8]],
+    tee: Option<&Tee<'_>>,
     profile: &Profile,
     policy: &Policy,
     quoted_at: Time,
@@ -148,16 +156,10 @@ pub fn appraise(
             source: "policy, `tpm_class`".to_owned(),
         });
     }
-    let virtual_tpm = subject.tpm_class == TpmClass::Vtpm;
-    if policy.require_tee_binding && virtual_tpm && !subject.tee_bound {
-        findings.push(Finding {
-            code: Reason::VtpmUnbound,
-            claim: "tpm.tee_binding".to_owned(),
-            found: "absent".to_owned(),
-            expected: "a TEE report that covers the AK".to_owned(),
-            source: "policy, `require_tee_binding`".to_owned(),
-        });
-    }
+    // Profiles name no launch digests yet: the policy's tables alone do.
+    let launched = LaunchDigests::default();
+    let judged_tee = appraise_tee(tee, subject.tpm_class, &launched, policy);
+    findings.extend(judged_tee.findings);
     let device = subject.device.as_ref();
     let firmware = advisory::appraise_firmware(device, claims.firmware_version(), policy, now);
     findings.extend(firmware.findings);
@@ -194,6 +196,7 @@ pub fn appraise(
             .iter()
             .cloned()
             .chain(subject.warnings.iter().cloned())
+            .chain(judged_tee.warnings)
             .chain(firmware.warnings)
             .chain(judged.warnings)
             .collect(),
@@ -201,6 +204,7 @@ pub fn appraise(
             .not_checked()
             .iter()
             .map(ToString::to_string)
+            .chain(judged_tee.not_checked)
             .chain(firmware.not_checked)
             .chain(judged.not_checked)
             .collect(),
@@ -212,7 +216,7 @@ pub fn appraise(
         policy_sha256: policy.sha256,
         quoted_at,
         reset_count: claims.clock().reset_count,
-        selectors: selectors(subject, claims, profile, &judged.facts),
+        selectors: selectors(subject, claims, judged_tee.selectors, profile, &judged.facts),
         files_judged: judged.ima_state.filter(|_| verdict == Verdict::Affirming),
     }
 }
@@ -282,6 +286,7 @@ fn candidates(subject: &Subject) -> BTreeSet<String> {
 fn selectors(
     subject: &Subject,
     claims: &Claims,
+    of_tee: Vec<String>,
     profile: &Profile,
     facts: &Facts,
 ) -> BTreeSet<Selector> {
@@ -298,6 +303,7 @@ fn selectors(
     for line in facts.texts("boot.cmdline") {
         values.push(format!("boot:cmdline:{}", hex::encode(crypto::sha256(line.as_bytes()))));
     }
+    values.extend(of_tee);
     for (key, value) in &subject.labels {
         values.push(format!("label:{key}:{value}"));
     }

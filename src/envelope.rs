@@ -180,3 +180,35 @@ impl Claims {
         }
     }
 }
+
+/// What the processor of a confidential machine says of its guest, verified.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum TeeClaims {
+    Snp(Box<assay_snp::Claims>),
+    Tdx(Box<assay_tdx::Claims>),
+}
+
+impl TeeClaims {
+    /// `snp` or `tdx`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Snp(_) => "snp",
+            Self::Tdx(_) => "tdx",
+        }
+    }
+
+    pub fn report_data(&self) -> &[u8; 64] {
+        match self {
+            Self::Snp(claims) => claims.report_data(),
+            Self::Tdx(claims) => claims.report_data(),
+        }
+    }
+
+    pub fn not_checked(&self) -> &[&'static str] {
+        match self {
+            Self::Snp(claims) => claims.not_checked(),
+            Self::Tdx(claims) => claims.not_checked(),
+        }
+    }
+}

@@ -42,6 +42,10 @@ pub struct Policy {
     pub refusal_detail: RefusalDetail,
     /// A virtual TPM counts only where a TEE report covers its AK.
     pub require_tee_binding: bool,
+    /// A TEE report that is shown beside a TPM has to name its AK, of whatever class the TPM is.
+    pub require_link: bool,
+    /// What a confidential machine must be.
+    pub confidential: Confidential,
     /// Firmware with known faults.
     pub advisories: AdvisoryList,
     pub accept_advisories: Vec<Accepted>,
@@ -69,6 +73,8 @@ pub enum PolicyError {
     NoClass,
     #[error("`accept_advisories`, `{id}`: {fault}")]
     Accepted { id: String, fault: &'static str },
+    #[error(transparent)]
+    Confidential(#[from] ConfidentialError),
     #[error("`advisories`: `{path}` cannot be read: {fault}")]
     Read { path: String, fault: String },
     #[error("`advisories`: {path}: {fault}")]
@@ -87,6 +93,10 @@ struct PolicyConfig {
     min_agent: String,
     refusal_detail: RefusalDetail,
     require_tee_binding: bool,
+    require_link: bool,
+    snp: assay_snp::Policy,
+    tdx: confidential::TdxSyntax,
+    nitro: assay_nitro::Policy,
     advisories: String,
     accept_advisories: Vec<AcceptedConfig>,
 }
@@ -110,6 +120,7 @@ agent_svid_ttl = "1h"
 min_agent = "0.1"                      # what the agent says of itself: a hint, never a proof
 refusal_detail = "claims"
 require_tee_binding = true             # a virtual TPM counts where a TEE report covers its AK
+require_link = true                    # a TEE report beside a TPM names its AK
 advisories = "builtin"                 # firmware with known faults
 accept_advisories = []
 "#;
@@ -126,6 +137,10 @@ impl Default for PolicyConfig {
             min_agent: "0.1".to_owned(),
             refusal_detail: RefusalDetail::Claims,
             require_tee_binding: true,
+            require_link: true,
+            snp: assay_snp::Policy::default(),
+            tdx: confidential::TdxSyntax::default(),
+            nitro: assay_nitro::Policy::default(),
             advisories: BUILTIN.to_owned(),
             accept_advisories: Vec::new(),
         }
@@ -187,6 +202,12 @@ impl Policy {
             min_agent: config.min_agent,
             refusal_detail: config.refusal_detail,
             require_tee_binding: config.require_tee_binding,
+            require_link: config.require_link,
+            confidential: Confidential {
+                snp: config.snp,
+                tdx: config.tdx.judged()?,
+                nitro: config.nitro,
+            },
             advisories,
             accept_advisories: accepted(config.accept_advisories)?,
             sha256: crypto::sha256(text.as_bytes()),

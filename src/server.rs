@@ -52,6 +52,7 @@ use crate::ca::Authority;
 use crate::ca::AuthorityConfig;
 use crate::ca::Life;
 use crate::clock::Clock;
+use crate::endorsement::Endorsements;
 use crate::exchange;
 use crate::keys;
 use crate::keys::KeysConfig;
@@ -133,6 +134,10 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
             let danger = "danger_admit_vendor_roots";
             tracing::warn!(danger, "any TPM that a vendor made is let in");
         }
+        if !config.nodes.danger_extra_roots.is_empty() {
+            let danger = "danger_extra_roots";
+            tracing::warn!(danger, "processors of no vendor count where the policy allows them");
+        }
         let (folder, trust_domain) = (config.data_dir.clone(), config.trust_domain.clone());
         let clock = clock.clone();
         tokio::task::spawn_blocking(move || {
@@ -169,7 +174,15 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     }
     let listen = config.listen;
     let limits = AcceptLimits::of(config.limits.connections);
-    let domain = Arc::new(Domain::new(config, clock.clone(), store, authority));
+    let endorsements = {
+        let config = config.endorsements();
+        let clock = clock.clone();
+        tokio::task::spawn_blocking(move || Endorsements::open(config, clock))
+            .await?
+            .context("the cache of endorsements cannot be opened")?
+    };
+    let domain = Domain::new(config, clock.clone(), store, authority, endorsements);
+    let domain = Arc::new(domain);
     let (own, renewal) = identity::open(domain.clone()).await?;
     let tls = crate::tls::server_config(&trust, &own)?;
 

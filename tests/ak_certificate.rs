@@ -27,6 +27,7 @@ use assay::exchange::NodeId;
 use assay::exchange::NonceLedger;
 use assay::exchange::Refused;
 use assay::exchange::Step;
+use assay::exchange::TeeAnchors;
 use assay::exchange::Terms;
 use assay::exchange::Verified;
 use assay::server;
@@ -214,6 +215,7 @@ impl House {
             trust_domain: example_org(),
             anchors: Arc::default(),
             ak_anchors: Arc::new(AkAnchors::new(vec![root], Vec::new())),
+            tee: TeeAnchors::default(),
             admission: Arc::default(),
             max_age: Duration::from_secs(180),
             key_in_tpm: true,

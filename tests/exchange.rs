@@ -31,6 +31,7 @@ use assay::exchange::MAX_FRAME;
 use assay::exchange::NonceLedger;
 use assay::exchange::Refused;
 use assay::exchange::Step;
+use assay::exchange::TeeAnchors;
 use assay::exchange::Terms;
 use assay::exchange::Verified;
 use assay::policy::RefusalDetail;
@@ -189,6 +190,7 @@ impl House {
             trust_domain: example_org(),
             anchors: Arc::clone(&lab.anchors),
             ak_anchors: Arc::default(),
+            tee: TeeAnchors::default(),
             admission: Arc::new(Admission::default()),
             max_age: Duration::from_secs(180),
             key_in_tpm: true,
@@ -1063,6 +1065,7 @@ proptest! {
             trust_domain: example_org(),
             anchors: Arc::new(Anchors::default()),
             ak_anchors: Arc::default(),
+            tee: TeeAnchors::default(),
             admission: Arc::new(Admission::default()),
             max_age: Duration::from_secs(180),
             key_in_tpm: true,

@@ -76,6 +76,16 @@ impl Refused {
         self
     }
 
+    /// What an attestor found wrong, the most decisive first.
+    pub(super) fn found(findings: Vec<Finding>) -> Self {
+        let reason = findings.first().map_or(Reason::Internal, |finding| finding.code);
+        let findings_of = Self::new(reason, "evidence", "not genuine", "genuine evidence");
+        match findings.is_empty() {
+            true => findings_of,
+            false => Self { findings, ..findings_of },
+        }
+    }
+
     fn of(finding: Finding) -> Self {
         Self {
             reason: finding.code,
@@ -196,7 +206,9 @@ impl Refused {
             | Reason::LogMalformed
             | Reason::ImaMalformed => Code::InvalidArgument,
             Reason::EvidenceTooLarge | Reason::OverLimit => Code::ResourceExhausted,
-            Reason::DeviceUnavailable | Reason::StoreUnavailable => Code::Unavailable,
+            Reason::DeviceUnavailable
+            | Reason::StoreUnavailable
+            | Reason::EndorsementUnavailable => Code::Unavailable,
             _ => Code::PermissionDenied,
         }
     }

@@ -37,6 +37,7 @@ use assay_tpm::ak_certificate;
 use assay_tpm::verify;
 use assay_tpm::verify::Signed;
 
+use crate::appraisal::Link;
 use crate::clock::Moment;
 use crate::envelope::Claims;
 use crate::envelope::MediaType;
@@ -48,6 +49,9 @@ use crate::exchange::NodeId;
 use crate::exchange::NonceLedger;
 use crate::exchange::Received;
 use crate::exchange::Refused;
+use crate::exchange::TeeAnchors;
+use crate::exchange::Vouchers;
+use crate::exchange::Wanted;
 use crate::exchange::admission::Entrance;
 use crate::exchange::admission::demand_face;
 use crate::exchange::admission::demand_welcome;
@@ -75,6 +79,8 @@ pub struct Terms {
     pub anchors: Arc<Anchors>,
     /// Of machines without an EK certificate.
     pub ak_anchors: Arc<AkAnchors>,
+    /// Of confidential machines.
+    pub tee: TeeAnchors,
     pub admission: Arc<Admission>,
     pub max_age: Duration,
     /// The policy's `key_in_tpm`: an attestation without a certified key is refused at once.
@@ -131,6 +137,7 @@ pub struct Collected {
     items: Vec<Received>,
     heard: Vec<u8>,
     lease: Lease,
+    vouchers: Vouchers,
 }
 
 /// Verified evidence of an admitted node, ready to be appraised.
@@ -144,6 +151,8 @@ pub struct Verified {
     nonce: Nonce,
     exporter: Option<[u8; 32]>,
     claims: Claims,
+    tee: Option<Link>,
+    vouchers: Vouchers,
     grounds: Grounds,
     quoted: Moment,
     items: Vec<Received>,
@@ -233,6 +242,7 @@ enum Proof {
 struct Genuine {
     claims: assay_tpm::Claims,
     ak: AttestationKey,
+    binding: BindingInput,
     grounds: Grounds,
 }
 
@@ -518,7 +528,9 @@ impl Awaiting {
         if due.is_empty() {
             let heard = intake.heard().to_vec();
             let (items, lease) = intake.received();
-            return Ok(Step::Collected(Collected { open, proved: genuine, items, heard, lease }));
+            let vouchers = Vouchers::default();
+            let collected = Collected { open, proved: genuine, items, heard, lease, vouchers };
+            return Ok(Step::Collected(collected));
         }
         let more = wire::from_server::Message::Continue(wire::Continue { want: due });
         let answer = wire::FromServer { message: Some(more) };
@@ -647,7 +659,7 @@ impl Open {
                 .as_ref()
                 .map_or_else(Vec::new, |hardware| hardware.certificates(&self.hello)),
         };
-        Ok((Genuine { claims, ak, grounds }, intake))
+        Ok((Genuine { claims, ak, binding, grounds }, intake))
     }
 
     fn demand_certification(&self, certify: bool, public: bool) -> Result<(), Refused> {
@@ -713,6 +725,18 @@ impl Collected {
         self.open.hardware.as_ref().map_or(&[], Hardware::claimed_others)
     }
 
+    /// What it takes to verify the report of a confidential machine: to be found before the last
+    /// step, and given by [`Collected::endorsed`]. Nothing where none came.
+    pub fn wants(&self) -> Option<Wanted> {
+        tee::wants(&self.items)
+    }
+
+    /// With what vendors say of the machine's processor.
+    #[must_use]
+    pub fn endorsed(self, vouchers: Vouchers) -> Self {
+        Self { vouchers, ..self }
+    }
+
     /// The last step, under the node's lock: `row` and `kin` as they are now, and whether the node
     /// has a live standing. Consumes the challenge, voids the node's older ones, and compares the counters
     /// with those of the last accepted quote.
@@ -723,7 +747,7 @@ impl Collected {
         live_standing: bool,
         now: Time,
     ) -> Result<Verified, Refused> {
-        let Self { open, proved, items, heard, lease } = self;
+        let Self { open, proved, items, heard, lease, vouchers } = self;
         let node = open.node.clone();
         let hardware = open.hardware.as_ref();
         let entrance = kin
@@ -732,7 +756,7 @@ impl Collected {
             .and_then(|()| entrance(&open.terms, &node, hardware, open.hello.face, row.as_ref()))
             .map_err(|refused| open.refused(refused))?;
         let admitted = entrance == Entrance::Admitted;
-        Self { open, proved, items, heard, lease }
+        Self { open, proved, items, heard, lease, vouchers }
             .verify_unless_refused(row, entrance, live_standing, now)
             .map_err(|refused| {
                 let refused = refused.about(&node);
@@ -748,8 +772,10 @@ impl Collected {
         live_standing: bool,
         now: Time,
     ) -> Result<Verified, Refused> {
-        let Self { open, proved: Genuine { claims, ak, grounds }, items, lease, .. } = self;
+        let Self { open, proved, items, lease, vouchers, .. } = self;
+        let Genuine { claims, ak, binding, grounds } = proved;
         let not_checked = open.not_checked(&claims);
+        let vouching = open.vouching(row.as_ref());
         open.ticket.accept()?;
         let before = row.as_ref().and_then(|row| row.ak_name.clone());
         let ak_name = ak.name().as_bytes().to_vec();
@@ -760,6 +786,7 @@ impl Collected {
             let found = hex::encode(ak_name);
             return Err(Refused::new(Reason::AkMismatch, "ak.name", found, expected));
         }
+        let tee = tee::verify(&items, &vouchers, &open.terms.tee, &binding, &vouching, now)?;
         let clock = claims.clock();
         let counters = Counters {
             reset_count: clock.reset_count,
@@ -800,7 +827,8 @@ impl Collected {
             let spki_sha256 = hardware.map_or([0; 32], |hardware| *hardware.spki_sha256());
             return Err(not_admitted(kind, &spki_sha256).with_pending(row));
         }
-        let warnings = open.hardware.iter().flat_map(Hardware::warnings).collect();
+        let warnings = open.hardware.iter().flat_map(Hardware::warnings);
+        let warnings = warnings.chain(vouchers.warnings.iter().cloned()).collect();
         Ok(Verified {
             row,
             replaced_ak: before.filter(|_| ak_is_new),
@@ -810,6 +838,8 @@ impl Collected {
             nonce: open.nonce,
             exporter: open.channel.exporter,
             claims: Claims::Tpm(claims),
+            tee,
+            vouchers,
             grounds,
             quoted: open.challenged,
             items,
@@ -824,6 +854,16 @@ impl Collected {
 const NOT_CHECKED_YET: [&str; 1] = ["revocation: no list of revoked EK certificates is consulted"];
 
 impl Open {
+    /// SHA-256 of the SPKI of the keys that certified the AK in use: now, or at the attestation
+    /// that this refresh rests on.
+    fn vouching(&self, row: Option<&NodeRow>) -> Vec<[u8; 32]> {
+        match (&self.hardware, row) {
+            (Some(hardware @ Hardware::Ak { .. }), _) => vec![*hardware.spki_sha256()],
+            (None, Some(row)) if row.kind == NodeKind::TpmAk => row.ek_spki_sha256.clone(),
+            _ => Vec::new(),
+        }
+    }
+
     fn not_checked(&self, claims: &assay_tpm::Claims) -> Vec<String> {
         let mut list: Vec<String> = claims.not_checked().iter().map(ToString::to_string).collect();
         if self.channel.exporter.is_none() {
@@ -881,6 +921,16 @@ impl Verified {
 
     pub fn claims(&self) -> &Claims {
         &self.claims
+    }
+
+    /// What the processor of a confidential machine says, and how it is tied to the TPM.
+    pub fn tee(&self) -> Option<&Link> {
+        self.tee.as_ref()
+    }
+
+    /// What that was verified with, beside the items.
+    pub fn vouchers(&self) -> &Vouchers {
+        &self.vouchers
     }
 
     pub fn grounds(&self) -> &Grounds {

@@ -12,14 +12,14 @@ use serde::Deserialize;
 use crate::clock::Span;
 
 /// The strict defaults, or an operator's.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confidential {
     pub snp: assay_snp::Policy,
     pub tdx: TdxPolicy,
     pub nitro: assay_nitro::Policy,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfidentialError(String);
 
@@ -33,7 +33,7 @@ struct Syntax {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct TdxSyntax {
+pub(super) struct TdxSyntax {
     debug: bool,
     migratable: bool,
     service_td: bool,
@@ -61,7 +61,7 @@ impl Confidential {
 }
 
 impl TdxSyntax {
-    fn judged(self) -> Result<TdxPolicy, ConfidentialError> {
+    pub(super) fn judged(self) -> Result<TdxPolicy, ConfidentialError> {
         let grace = match (self.collateral_grace, self.platform_grace) {
             (None, None) => Grace::None,
             (Some(grace), None) => Grace::Collateral(grace.0),

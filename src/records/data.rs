@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::appraisal::CustodyClass;
+use crate::appraisal::Link;
 use crate::spiffe::Serial;
 use crate::spiffe::SpiffeId;
 
@@ -78,6 +79,8 @@ pub struct Outcome {
     pub quoted_at: Option<Time>,
     /// When the standing ends that this gave.
     pub expires_at: Option<Time>,
+    /// What the processor of a confidential machine said, and how it is tied to the TPM.
+    pub tee: Option<Link>,
 }
 
 /// An X.509-SVID, CA or server certificate is about to be signed. The store refuses a serial that
@@ -218,13 +221,14 @@ impl Outcome {
             policy_sha256: None,
             quoted_at: None,
             expires_at: None,
+            tee: None,
         }
     }
 
     fn to_json(&self) -> Value {
         let (findings, findings_omitted) = fitting(&self.findings, FINDINGS_BYTES);
         let (warnings, warnings_omitted) = fitting(&self.warnings, WARNINGS_BYTES);
-        json!({
+        let mut json = json!({
             "verdict": self.verdict.as_str(),
             "findings": findings,
             "findings_omitted": findings_omitted,
@@ -239,7 +243,11 @@ impl Outcome {
             "policy_sha256": self.policy_sha256.map(hex::encode),
             "quoted_at": self.quoted_at.map(|time| time.to_string()),
             "expires_at": self.expires_at.map(|time| time.to_string()),
-        })
+        });
+        if let (Some(tee), Some(members)) = (&self.tee, json.as_object_mut()) {
+            members.insert("tee".to_owned(), json!(tee));
+        }
+        json
     }
 }
 
@@ -401,6 +409,7 @@ mod tests {
                 policy_sha256: Some([5; 32]),
                 quoted_at: Some(time),
                 expires_at: None,
+                tee: None,
             }),
             "result",
             json!({

@@ -25,6 +25,7 @@ use crate::appraisal::Logs;
 use crate::appraisal::Standing;
 use crate::appraisal::StandingRow;
 use crate::appraisal::Subject;
+use crate::appraisal::Tee;
 use crate::appraisal::Verdict;
 use crate::envelope::MediaType;
 use crate::exchange::Appraises;
@@ -40,6 +41,7 @@ use crate::exchange::NodeId;
 use crate::exchange::Refused;
 use crate::exchange::Step;
 use crate::exchange::Verified;
+use crate::exchange::Vouchers;
 use crate::records;
 use crate::records::Actor;
 use crate::records::Data;
@@ -65,12 +67,16 @@ use crate::store::NodeKind;
 use crate::store::NodeRow;
 use crate::store::StoreError;
 
-/// Kinds of blobs beside the items of evidence: M of attestation.md §1, three TPMT_PUBLIC, and
-/// certificates in DER.
+/// Kinds of blobs beside the items of evidence: M of attestation.md §1, three TPMT_PUBLIC, what
+/// vendors say of a processor, and certificates in DER.
 const BINDING: &str = "application/vnd.assay.binding";
 const AK_PUBLIC: &str = "application/vnd.assay.tpm-ak-public";
 const EK_PUBLIC: &str = "application/vnd.assay.tpm-ek-public";
 const SVID_PUBLIC: &str = "application/vnd.assay.tpm-svid-public";
+const SNP_VEK: &str = "application/vnd.assay.snp-vek";
+const SNP_CHAIN: &str = "application/vnd.assay.snp-chain";
+const SNP_CRL: &str = "application/vnd.assay.snp-crl";
+const TDX_COLLATERAL: &str = "application/vnd.assay.tdx-collateral";
 const CERTIFICATE: &str = "application/pkix-cert";
 
 /// A peer that was let in says hello within this time.
@@ -371,13 +377,23 @@ impl Exchange<'_> {
             match awaiting.receive(received, clock.moment())? {
                 Step::Collected(collected) => {
                     files.hear(collected.heard());
-                    return Ok(collected);
+                    let vouchers = self.vouchers(&collected).await;
+                    return Ok(collected.endorsed(vouchers));
                 }
                 Step::More(more, next) => (message, awaiting) = (more, next),
             }
             if let Some(heard) = awaiting.heard() {
                 files.hear(heard);
             }
+        }
+    }
+
+    /// What vendors say of the processor whose report came. Whatever cannot be had is said with it:
+    /// what that means is for the verifier.
+    async fn vouchers(&self, collected: &Collected) -> Vouchers {
+        match collected.wants() {
+            None => Vouchers::default(),
+            Some(wanted) => self.domain.vouchers(&wanted, &self.address.ip().to_string()).await,
         }
     }
 
@@ -548,8 +564,6 @@ impl Exchange<'_> {
             // A root of AK certificates is none of EKs, and no selector may say so.
             ek_root: row.ek_root.filter(|_| row.kind == NodeKind::TpmEk),
             device: row.device.as_ref().map(Into::into),
-            // No exchange carries a TEE report yet.
-            tee_bound: false,
             key_in_tpm: verified.key_in_tpm(),
             channel_bound: verified.channel_bound(),
             labels: row.labels.clone(),
@@ -569,12 +583,15 @@ impl Exchange<'_> {
         };
         let logs = Logs { eventlog: log.as_deref(), ima };
         let preimages: Vec<&[u8]> = item(verified, MediaType::KernelCmdline).into_iter().collect();
+        let ccel = item(verified, MediaType::Ccel);
+        let tee = verified.tee().map(|link| Tee { link, ccel });
         Ok(appraisal::appraise(
             self.id.clone(),
             &subject,
             verified.claims(),
             logs,
             &preimages,
+            tee.as_ref(),
             &profile,
             &self.domain.config.nodes.policy,
             verified.quoted().wall,
@@ -640,6 +657,7 @@ impl Exchange<'_> {
             policy_sha256: Some(*appraisal.policy_sha256()),
             quoted_at: Some(appraisal.quoted_at()),
             expires_at: standing.map(Standing::expires_at),
+            tee: verified.tee().cloned(),
         };
         self.draft(id, Vec::new(), Data::Result(outcome))
     }
@@ -764,8 +782,8 @@ impl Exchange<'_> {
 
 /// The full set at an attestation and where something changed, with all that it takes to verify it
 /// again elsewhere; otherwise the quote and what it signed. Kept for long only where something
-/// changed. Fewer than a record may refer to: eight kinds of items, four public parts, and the
-/// EK's or AK's certificate with a chain of eight.
+/// changed. Fewer than a record may refer to: ten items, four public parts, three of a vendor, and
+/// the EK's or AK's certificate with a chain of eight.
 fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), StoreError> {
     let full = changed || verified.purpose() == Purpose::Attest;
     let mut blobs = Vec::new();
@@ -789,6 +807,18 @@ fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), St
         }
         for certificate in &grounds.certificates {
             blobs.push(Blob::new(CERTIFICATE, certificate.clone(), keep)?);
+        }
+        let vouchers = verified.vouchers();
+        let of_processor = [
+            (SNP_VEK, vouchers.vek.clone()),
+            (SNP_CHAIN, (!vouchers.chain.is_empty()).then(|| vouchers.chain.concat())),
+            (SNP_CRL, vouchers.crl.clone()),
+            (TDX_COLLATERAL, vouchers.collateral.clone()),
+        ];
+        for (media_type, bytes) in of_processor {
+            if let Some(bytes) = bytes {
+                blobs.push(Blob::new(media_type, bytes, keep)?);
+            }
         }
     }
     let blobs: Vec<_> =

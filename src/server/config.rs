@@ -23,6 +23,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::clock::Span;
+use crate::endorsement;
 use crate::log::Log;
 use crate::policy::Policy;
 use crate::policy::PolicyError;
@@ -56,6 +57,8 @@ pub struct Config {
     pub svid: Svid,
     pub nodes: Nodes,
     pub limits: Limits,
+    /// What vendors say of confidential machines.
+    pub endorsements: Endorsements,
     /// For how long evidence is kept.
     pub retention: Retention,
     /// Where the bundle is written at each change, for agents to bootstrap from.
@@ -73,6 +76,13 @@ pub enum Custody {
     Tpm { tcti: String, anchors: Anchors },
     /// Memory of this process and a file; only behind `danger_software_keys = true`.
     Software,
+}
+
+/// Where the word of vendors is kept, and whether they are asked for what is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endorsements {
+    pub folder: PathBuf,
+    pub fetch: bool,
 }
 
 /// Lives of what is signed.
@@ -101,6 +111,9 @@ pub struct Nodes {
     pub admit_roots: BTreeSet<[u8; 32]>,
     /// … any machine with an AK certificate.
     pub admit_ak_roots: BTreeSet<[u8; 32]>,
+    /// Roots of test hardware, which stand beside AMD's and Intel's: what leads to them is of no
+    /// vendor, and says so.
+    pub danger_extra_roots: Vec<Certificate>,
     /// Among them are roots of vendors, whose TPMs anybody can buy.
     pub danger_admit_vendor_roots: bool,
     /// The folder that relative profile paths of `assay node admit` start from.
@@ -199,7 +212,22 @@ struct ConfigSyntax {
     #[serde(default)]
     store: StoreSyntax,
     #[serde(default)]
+    endorsements: EndorsementsSyntax,
+    #[serde(default)]
     bootstrap: BootstrapSyntax,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct EndorsementsSyntax {
+    folder: Option<PathBuf>,
+    fetch: bool,
+}
+
+impl Default for EndorsementsSyntax {
+    fn default() -> Self {
+        Self { folder: None, fetch: true }
+    }
 }
 
 #[derive(Deserialize)]
@@ -245,6 +273,8 @@ struct NodesSyntax {
     certify_attestation_keys: bool,
     #[serde(default)]
     danger_admit_vendor_roots: bool,
+    #[serde(default)]
+    danger_extra_roots: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -317,17 +347,24 @@ impl Config {
         Ok(Self {
             trust_domain,
             socket,
-            data_dir,
             listen: syntax.listen,
             log: syntax.log,
             custody: syntax.keys.judged(&reader)?,
             svid: syntax.svid.judged()?,
             nodes: syntax.nodes.judged(&reader)?,
             limits: syntax.limits.judged()?,
+            endorsements: Endorsements {
+                folder: syntax
+                    .endorsements
+                    .folder
+                    .map_or_else(|| data_dir.join("endorsements"), |path| folder.join(path)),
+                fetch: syntax.endorsements.fetch,
+            },
             retention: syntax.store.judged()?,
             bundle_export: syntax.bootstrap.bundle.map(|path| folder.join(path)),
             drain: span("drain", syntax.drain, 1, 300, "1s to 5m")?,
             sha256: crypto::sha256(text.as_bytes()),
+            data_dir,
         })
     }
 }
@@ -368,6 +405,19 @@ impl KeysSyntax {
     }
 }
 
+impl Config {
+    /// The cache of endorsements, and the vendors' services where they may be asked.
+    pub fn endorsements(&self) -> endorsement::Config {
+        let folder = &self.endorsements.folder;
+        let config = match self.endorsements.fetch {
+            true => endorsement::Config::online(folder),
+            false => endorsement::Config::offline(folder),
+        };
+        let operator_roots = self.nodes.danger_extra_roots.clone();
+        endorsement::Config { operator_roots, ..config }
+    }
+}
+
 impl SvidSyntax {
     fn judged(self) -> Result<Svid, ConfigError> {
         Ok(Svid {
@@ -402,6 +452,9 @@ impl NodesSyntax {
         let roots = EkRoots::judged("nodes.ek_root", self.ek_root, reader)?;
         let ak_roots = EkRoots::judged("nodes.ak_root", self.ak_root, reader)?;
         EkRoots::demand_danger(&[&roots, &ak_roots], self.danger_admit_vendor_roots)?;
+        let extra_roots = self.danger_extra_roots.iter();
+        let extra_roots = extra_roots.map(|path| certificates(&folder.join(path)));
+        let extra_roots = extra_roots.collect::<Result<Vec<_>, _>>()?;
         Ok(Nodes {
             profile: Arc::new(load_profile(&profile_path, &profile_keys)?),
             profile_path,
@@ -414,6 +467,7 @@ impl NodesSyntax {
             ak_anchors: ak_roots.ak_anchors(),
             certify_attestation_keys: self.certify_attestation_keys,
             danger_admit_vendor_roots: self.danger_admit_vendor_roots,
+            danger_extra_roots: extra_roots.concat(),
             folder: folder.to_path_buf(),
         })
     }

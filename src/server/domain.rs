@@ -20,10 +20,15 @@ use tonic::Status;
 use crate::appraisal::Standing;
 use crate::ca::Authority;
 use crate::clock::Clock;
+use crate::endorsement::Endorsements;
+use crate::endorsement::Unavailable;
 use crate::exchange::Admission;
 use crate::exchange::Budget;
 use crate::exchange::NonceLedger;
+use crate::exchange::TeeAnchors;
 use crate::exchange::Terms;
+use crate::exchange::Vouchers;
+use crate::exchange::Wanted;
 use crate::reference::Profile;
 use crate::server::config;
 use crate::server::config::Admit;
@@ -56,6 +61,8 @@ pub struct Domain {
     pub store: Store,
     pub authority: Authority,
     pub registry: Registry,
+    /// What vendors say of confidential machines.
+    pub endorsements: Endorsements,
     pub nodes: Nodes,
     /// What every exchange is held to, and what they share.
     pub terms: Terms,
@@ -137,7 +144,13 @@ pub enum Source {
 }
 
 impl Domain {
-    pub fn new(config: Config, clock: Clock, store: Store, authority: Authority) -> Self {
+    pub fn new(
+        config: Config,
+        clock: Clock,
+        store: Store,
+        authority: Authority,
+        endorsements: Endorsements,
+    ) -> Self {
         let minute = Duration::from_secs(60);
         Self {
             attestations: Places::new(
@@ -154,6 +167,7 @@ impl Domain {
             profiles: Mutex::new(BTreeMap::new()),
             drain: watch::Sender::new(false),
             registry: Registry::default(),
+            endorsements,
             nodes: Nodes::new(config.nodes.policy.max_age),
             strangers: Mutex::new(Strangers::new(clock.boot())),
             newcomers: tokio::sync::Mutex::new(()),
@@ -161,6 +175,10 @@ impl Domain {
                 trust_domain: config.trust_domain.clone(),
                 anchors: Arc::new(config.nodes.anchors.clone()),
                 ak_anchors: Arc::new(config.nodes.ak_anchors.clone()),
+                tee: TeeAnchors::new(
+                    config.nodes.danger_extra_roots.clone(),
+                    config.nodes.policy.confidential.tdx.collateral_grace(),
+                ),
                 admission: Arc::new(Admission {
                     operator: config.nodes.admit.contains(&Admit::Operator),
                     roots: match config.nodes.admit.contains(&Admit::Root) {
@@ -181,6 +199,35 @@ impl Domain {
             clock,
             store,
             authority,
+        }
+    }
+
+    /// What vendors say of a processor. `source` is who asks, as it is counted.
+    pub async fn vouchers(&self, wanted: &Wanted, source: &str) -> Vouchers {
+        let grace = self.config.nodes.policy.confidential.tdx.collateral_grace();
+        let unavailable = |error: Unavailable| {
+            tracing::warn!(%error, "an endorsement cannot be had");
+            Vouchers { unavailable: Some(error.finding()), ..Vouchers::default() }
+        };
+        match wanted {
+            Wanted::Snp(wanted) => match self.endorsements.snp(wanted, source).await {
+                Ok(found) => Vouchers {
+                    vek: found.vek,
+                    chain: found.chain,
+                    crl: found.crl,
+                    warnings: found.warnings,
+                    ..Vouchers::default()
+                },
+                Err(error) => unavailable(error),
+            },
+            Wanted::Tdx(wanted) => match self.endorsements.tdx(wanted, source, grace).await {
+                Ok(found) => Vouchers {
+                    collateral: Some(found.collateral),
+                    warnings: found.warnings,
+                    ..Vouchers::default()
+                },
+                Err(error) => unavailable(error),
+            },
         }
     }
 

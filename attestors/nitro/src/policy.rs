@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::claims::Claims;
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Enclaves whose console the parent reads, and that measure nothing.

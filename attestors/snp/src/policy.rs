@@ -23,7 +23,7 @@ mod floor;
 pub use floor::Floor;
 
 /// What is asked of a report beyond being genuine. The default is what `Policy::default` says.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Guests that the host may look into.

@@ -98,11 +98,26 @@ fn files_of(blob: GetBlobResponse, number: usize) -> Result<Vec<File>, Failure> 
         "tcg-eventlog" => one("eventlog.bin"),
         "ima-binary" => one("ima.bin"),
         "ima-ascii" => one("ima.ascii"),
+        "snp-report" => one("snp-report.bin"),
+        "snp-host-certs" => one("host-certs.bin"),
+        "snp-vek" => one("vek.crt"),
+        "snp-chain" => one("chain.crt"),
+        "snp-crl" => one("crl.bin"),
+        "tdx-quote" => one("tdx-quote.bin"),
+        "tdx-collateral" => one("collateral.json"),
+        "ccel" => one("ccel.bin"),
+        "hcl-report" => one("hcl-report.bin"),
         "binding" => {
             let input = BindingInput::parse(&data)
                 .map_err(|_| Failure::new("the binding of the record cannot be read"))?;
             let nonce = hex::encode(input.binding().qualifying_data());
-            vec![("binding.bin".to_owned(), data), ("nonce.hex".to_owned(), nonce.into_bytes())]
+            // A report of the processor carries all of the hash, a TPM half of it.
+            let report_data = hex::encode(input.binding().report_data());
+            vec![
+                ("binding.bin".to_owned(), data),
+                ("nonce.hex".to_owned(), nonce.into_bytes()),
+                ("report-data.hex".to_owned(), report_data.into_bytes()),
+            ]
         }
         "application/pkix-cert" => one(&format!("certificate-{number}.der")),
         _ => one(&format!("item-{number}.bin")),

@@ -331,6 +331,12 @@ reasons! {
         means "Nothing ties this virtual TPM to a confidential machine"
         cause "no TEE report that covers the attestation key"
         remedy "use the platform's report that names the key, or allow plain virtual TPMs";
+    TeeUnlinked "tee-unlinked"
+        means "The report of the processor does not name the TPM's key, so each may be of another \
+               machine"
+        cause "an agent that asks for a report without the key, or a report of another machine"
+        remedy "let the agent of this machine collect both; `require_link = false` bears it as a \
+                warning";
 
     // --- keys that are certified --------------------------------------------------------------
     SvidKeyNotCertified "svid-key-not-certified"
