@@ -10,6 +10,7 @@ mod authority;
 mod bundle;
 mod connect;
 mod ek_roots;
+mod endorsement;
 mod entry;
 mod face;
 mod fetch;
@@ -55,6 +56,7 @@ Manage   profile     learn, explain, try and sign reference values
          bundle      show the trust bundle
          authority   show the CA keys and where they live
          ek-roots    show whose word counts for TPMs, and whether it still holds
+         endorsement fetch, bundle and import what vendors say of hardware
 Review   record      list and show what was appraised and issued, and why
 
          completions print a completion script for your shell
@@ -132,6 +134,9 @@ enum Command {
     /// Show whose word counts for TPMs, and whether it still holds
     #[command(subcommand)]
     EkRoots(ek_roots::EkRootsCommand),
+    /// Fetch, bundle and import what vendors say of hardware
+    #[command(subcommand)]
+    Endorsement(endorsement::EndorsementCommand),
     /// List and show what was appraised and issued, and why
     #[command(subcommand)]
     Record(record::RecordCommand),
@@ -195,6 +200,7 @@ fn run(cli: Cli) -> Result<Answer, Failure> {
         Command::Bundle(command) => connect::block_on(command.run()),
         Command::Authority(command) => connect::block_on(command.run()),
         Command::EkRoots(command) => command.run(),
+        Command::Endorsement(command) => command.run(),
         Command::Record(command) => connect::block_on(command.run()),
         Command::Completions { shell } => {
             let mut script = Vec::new();

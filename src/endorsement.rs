@@ -10,6 +10,7 @@
 //! that nobody has verified, and what is handed out is verified again by whoever uses it. And it is
 //! not on the way of a verdict: verifiers take bytes and open no connection.
 
+pub mod bundle;
 mod cache;
 mod entry;
 mod fetch;
@@ -35,6 +36,8 @@ use assay_tdx::endorsement::Wanted as TdxWanted;
 use crate::clock::Clock;
 use crate::endorsement::fetch::Fetcher;
 
+pub use bundle::Bundle;
+pub use bundle::BundleError;
 pub use cache::Cache;
 pub use cache::CacheError;
 pub use cache::Room;

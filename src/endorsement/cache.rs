@@ -189,15 +189,14 @@ impl Cache {
         body: Vec<u8>,
         fetched_at: Time,
     ) -> Result<Entry, super::Unfit> {
-        let issuer = match &subject {
-            Subject::SnpVcek { product, .. } => {
-                let (product, kind) = (*product, assay_snp::report::SigningKey::Vcek);
-                match self.roots.need_no_issuer(product, kind) {
-                    true => None,
-                    false => self.find(&Subject::SnpIssuer { product, kind }),
-                }
+        let issuer = match subject.issuer() {
+            Some(Subject::SnpIssuer { product, kind })
+                if self.roots.need_no_issuer(product, kind) =>
+            {
+                None
             }
-            _ => None,
+            Some(issuer) => self.find(&issuer),
+            None => None,
         };
         let issuer = issuer.as_ref().map(|entry| entry.body());
         Entry::verify(subject, body, fetched_at, &self.roots, issuer)

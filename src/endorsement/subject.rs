@@ -52,6 +52,16 @@ impl Subject {
             Subject::TdxCollateral(_) => "tdx-collateral",
         }
     }
+
+    /// What has to be known above it, where that is not built in.
+    pub(super) fn issuer(&self) -> Option<Subject> {
+        match self {
+            Subject::SnpVcek { product, .. } => {
+                Some(Subject::SnpIssuer { product: *product, kind: SigningKey::Vcek })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Subject {

@@ -72,18 +72,21 @@ pub fn verify(
     envelope: &str,
     keys: &[PublicKey],
 ) -> Result<[u8; 32], ProfileError> {
-    let refused =
-        |fault: &str| ProfileError::Signature { what: what.to_owned(), fault: fault.to_owned() };
-    let envelope: Envelope =
-        serde_json::from_str(envelope).map_err(|_| refused("the envelope is no DSSE"))?;
-    if envelope.payload_type != payload_type {
-        return Err(refused("it is for something of another kind"));
+    let (payload, signer) = opened(what, payload_type, envelope, keys)?;
+    if payload != canonical {
+        return Err(refused(what, "what was signed is not what the file says"));
     }
-    if envelope.signatures.len() > MAX_SIGNATURES {
-        return Err(refused("it has too many signatures"));
-    }
-    let payload =
-        STANDARD.decode(&envelope.payload).map_err(|_| refused("the payload is no base64"))?;
+    Ok(signer)
+}
+
+/// What one of `keys` signed, and which of them.
+pub fn opened(
+    what: &str,
+    payload_type: &str,
+    envelope: &str,
+    keys: &[PublicKey],
+) -> Result<(Vec<u8>, [u8; 32]), ProfileError> {
+    let (envelope, payload) = parsed(what, payload_type, envelope)?;
     let message = encoded(payload_type, &payload);
     // The key id is a hint that anybody can write: each key is tried.
     let signer = envelope.signatures.iter().find_map(|signature| {
@@ -91,11 +94,36 @@ pub fn verify(
         let scheme = SignatureScheme::EcdsaDer(HashAlgorithm::Sha256);
         keys.iter().find(|key| crypto::verify_signature(scheme, key, &message, &bytes).is_ok())
     });
-    let signer = signer.ok_or_else(|| refused("none of the configured keys made it"))?;
-    if payload != canonical {
-        return Err(refused("what was signed is not what the file says"));
+    let signer = signer.ok_or_else(|| refused(what, "none of the configured keys made it"))?;
+    Ok((payload, signer.spki_sha256()))
+}
+
+/// What an envelope carries, whoever signed it.
+pub fn unverified(what: &str, payload_type: &str, envelope: &str) -> Result<Vec<u8>, ProfileError> {
+    parsed(what, payload_type, envelope).map(|(_, payload)| payload)
+}
+
+fn parsed(
+    what: &str,
+    payload_type: &str,
+    envelope: &str,
+) -> Result<(Envelope, Vec<u8>), ProfileError> {
+    let envelope: Envelope =
+        serde_json::from_str(envelope).map_err(|_| refused(what, "the envelope is no DSSE"))?;
+    if envelope.payload_type != payload_type {
+        return Err(refused(what, "it is for something of another kind"));
     }
-    Ok(signer.spki_sha256())
+    if envelope.signatures.len() > MAX_SIGNATURES {
+        return Err(refused(what, "it has too many signatures"));
+    }
+    let payload = STANDARD
+        .decode(&envelope.payload)
+        .map_err(|_| refused(what, "the payload is no base64"))?;
+    Ok((envelope, payload))
+}
+
+fn refused(what: &str, fault: &str) -> ProfileError {
+    ProfileError::Signature { what: what.to_owned(), fault: fault.to_owned() }
 }
 
 /// The DER of a public key in PEM.

@@ -434,6 +434,20 @@ reasons! {
         means "A certificate, revocation list or collateral of a vendor ends within seven days"
         cause "a service that has been out of reach for long, or a bundle that is to be renewed"
         remedy "fetch it again, or import a newer bundle, before evidence is refused for it";
+    BundleMalformed "bundle-malformed"
+        means "The file is no bundle of endorsements, or not as one is written"
+        cause "another file, one that was changed or cut, or one of another version"
+        remedy "make the bundle again: `assay endorsement bundle`";
+    BundleSignatureInvalid "bundle-signature-invalid"
+        means "The bundle of endorsements was not signed by the key that was given"
+        cause "the key of somebody else, or a bundle that was changed on its way"
+        remedy "compare the key with the one that your site signs its bundles by";
+    BundleOlder "bundle-older"
+        means "The bundle was made before one of the same key that was imported already, or in the \
+               future"
+        cause "an old file played again, which would bring back what was revoked since; or a \
+               wrong clock"
+        remedy "import the newest bundle; `--danger-older` if it is the old one that is wanted";
     // --- snp ----------------------------------------------------------------------------------
     ReportLength "report-length"
         means "The report is not exactly as long as a report is"
