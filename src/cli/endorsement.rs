@@ -30,6 +30,7 @@ use crate::endorsement::Entry;
 use crate::endorsement::Room;
 use crate::endorsement::Roots;
 
+pub use source::OfReport;
 pub use source::Source;
 
 #[derive(Subcommand, Debug)]

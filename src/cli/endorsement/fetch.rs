@@ -17,6 +17,7 @@ use crate::cli::output::Answer;
 use crate::cli::output::Failure;
 use crate::cli::verdict::Verdict;
 use crate::clock::Clock;
+use crate::clock::Span;
 use crate::endorsement::BaseUrl;
 use crate::endorsement::Config;
 use crate::endorsement::Endorsements;
@@ -50,9 +51,16 @@ pub struct FetchArgs {
     /// Authorities for the services' TLS certificates; the system's if left out
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
+    /// Shortest time from one request to the next; 10s for AMD, 1s for Intel if left out
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    every: Option<Span>,
     /// Time to judge dates at, RFC 3339; now if left out
     #[arg(long, value_name = "TIME")]
     at: Option<Time>,
+}
+
+fn span(text: &str) -> Result<Span, String> {
+    Span::try_from(text.to_owned())
 }
 
 fn product(name: &str) -> Result<Product, String> {
@@ -73,9 +81,10 @@ impl FetchArgs {
         };
         let online = Config::online(&self.cache.cache);
         let at = |service: Option<Service>, url: &Option<BaseUrl>| {
-            service.map(|service| Service {
-                url: url.clone().unwrap_or(service.url.clone()),
-                ..service
+            service.map(|usual| Service {
+                url: url.clone().unwrap_or(usual.url),
+                every: self.every.map_or(usual.every, |every| every.0),
+                ..usual
             })
         };
         // Of the two only the one that is asked, so that the other needs no authorities.

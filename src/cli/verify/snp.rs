@@ -9,6 +9,8 @@ use assay_snp::Claims;
 use assay_snp::Evidence;
 use clap::Args;
 
+use crate::cli::endorsement::OfReport;
+use crate::cli::endorsement::Source;
 use crate::cli::input;
 use crate::cli::input::Inputs;
 use crate::cli::output::Answer;
@@ -26,6 +28,9 @@ pub struct SnpArgs {
     /// The host's certificate table (`auxblob`)
     #[arg(long, value_name = "FILE")]
     host_certs: Option<PathBuf>,
+    /// A cache or a bundle of `assay endorsement`, for what is not given otherwise
+    #[arg(long, value_name = "PATH")]
+    endorsements: Option<PathBuf>,
     /// What the report must say, 64 bytes in hex
     #[arg(long, value_name = "HEX")]
     report_data: Option<String>,
@@ -73,7 +78,11 @@ impl SnpArgs {
         let report_data = input::report_data(self.report_data.as_deref())?;
         let report = inputs.read(&self.report)?;
         let host = inputs.read_optional(self.host_certs.as_ref())?;
-        let keys = self.keys.read(inputs)?;
+        let mut keys = self.keys.read(inputs)?;
+        if let Some(path) = &self.endorsements {
+            let source = Source::open(inputs, path, self.keys.danger_extra_roots.as_deref())?;
+            keys.complete(source.of_report(&report), host.is_some());
+        }
         let now = input::at(self.at);
         let verified = keys.verify(&report, host.as_deref(), report_data.as_ref(), now);
         let evidence_id = match &verified {
@@ -107,6 +116,17 @@ impl VekArgs {
 }
 
 impl VekFiles {
+    /// What was given by itself counts first, and a host's table for its own certificates.
+    fn complete(&mut self, found: OfReport, has_table: bool) {
+        if self.vek.is_none() && !has_table {
+            self.vek = found.vek;
+            if self.chain.is_empty() {
+                self.chain.extend(found.issuer);
+            }
+        }
+        self.crl = self.crl.take().or(found.crl);
+    }
+
     pub fn verify(
         &self,
         report: &[u8],

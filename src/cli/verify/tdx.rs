@@ -16,6 +16,7 @@ use assay_tdx::TdxPolicy;
 use assay_tdx::quote::version;
 use clap::Args;
 
+use crate::cli::endorsement::Source;
 use crate::cli::input;
 use crate::cli::input::Inputs;
 use crate::cli::output::Answer;
@@ -29,8 +30,11 @@ pub struct TdxArgs {
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// Collateral of the platform as JSON: TCB info, QE identity, their chains, revocation lists
-    #[arg(long, value_name = "FILE")]
-    collateral: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "endorsements")]
+    collateral: Option<PathBuf>,
+    /// A cache or a bundle of `assay endorsement` that has the collateral
+    #[arg(long, value_name = "PATH", conflicts_with = "collateral")]
+    endorsements: Option<PathBuf>,
     /// What the quote must say, 64 bytes in hex
     #[arg(long, value_name = "HEX")]
     report_data: Option<String>,
@@ -71,9 +75,10 @@ impl TdxArgs {
         collateral_grace: Duration,
     ) -> Result<(Result<Attester, assay_tdx::Faults>, [u8; 32]), Failure> {
         let report_data = input::report_data(self.report_data.as_deref())?;
+        let quote = inputs.read(&self.quote)?;
         let files = TdFiles {
-            quote: inputs.read(&self.quote)?,
-            collateral: Some(inputs.read(&self.collateral)?),
+            collateral: self.collateral(inputs, &quote)?,
+            quote,
             extra_roots: match &self.danger_extra_roots {
                 Some(path) => inputs.anchors("--danger-extra-roots", path)?,
                 None => Vec::new(),
@@ -91,6 +96,24 @@ impl TdxArgs {
         let verified = files.verify(report_data.as_ref(), now, collateral_grace);
         let evidence_id = files.evidence_id(&verified);
         Ok((verified.map(|claims| Attester::Domain(claims.into())), evidence_id))
+    }
+}
+
+impl TdxArgs {
+    /// Nothing only for a quote that cannot be read, which is then the answer.
+    fn collateral(&self, inputs: &Inputs, quote: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(path) = &self.endorsements else {
+            return inputs.read_optional(self.collateral.as_ref());
+        };
+        let source = Source::open(inputs, path, self.danger_extra_roots.as_deref())?;
+        match source.of_quote(quote) {
+            None if Quote::parse(quote).is_ok() || version(quote) == Some(ENCLAVE) => {
+                let path = path.display();
+                Err(Failure::new(format!("`{path}` has no collateral for this quote"))
+                    .hint("get it where there is a way out: `assay endorsement fetch --quote`"))
+            }
+            found => Ok(found),
+        }
     }
 }
 
