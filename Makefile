@@ -9,7 +9,7 @@ ARGS ?=
 export TSS2_LOG ?= all+none
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-vm vm-profiles bench fuzz lint audit
+.PHONY: help demo test test-vm vm-profiles bench fuzz oracle lint audit
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 13
@@ -40,6 +40,10 @@ bench: ## measure what docs/reference/limits.md promises
 fuzz: ## fuzz each parse door for a while (SECONDS_EACH=60)
 	@packaging/install-needs.sh fuzz
 	@fuzz/run
+
+oracle: ## compare verdicts with other implementations (crates that the house itself refuses)
+	set -e; for oracle in attestors/*/oracle; do \
+	  $(CARGO) test --manifest-path $$oracle/Cargo.toml; done
 
 lint: ## formatting and clippy, warnings denied
 	$(CARGO) fmt --all --check

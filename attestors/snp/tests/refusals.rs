@@ -384,6 +384,15 @@ fn a_revocation_list_counts_only_if_the_root_signed_it_and_it_is_in_force() {
     let crl = |expected, change| only(expected, Machine::milan(), |m| m.crl = with(change));
     crl("crl-invalid", |list| list.signer = "issuer");
     crl("crl-invalid", |list| list.issuer = "ARK-Genoa".into());
+    // Of end entities only; one of several, to which the issuer does not point.
+    crl("crl-invalid", |list| list.speaks_of = Some(vec![0x81, 1, 0xff]));
+    let part = |list: &mut RevocationDraft| {
+        let uri = forge::element(0x86, b"http://crl.example/2");
+        list.speaks_of = Some(forge::element(0xa0, &forge::element(0xa0, &uri)));
+    };
+    crl("crl-invalid", part);
+    let of_authorities = with(|list| list.speaks_of = Some(vec![0x82, 1, 0xff]));
+    assert!(Machine::milan().with(|m| m.crl = of_authorities).verify().is_ok());
     crl("crl-stale", |list| list.next_update = "260531235959Z");
     crl("crl-stale", |list| list.this_update = "260601000001Z");
     // What a stale list revokes is revoked.

@@ -54,6 +54,8 @@ pub struct RevocationDraft {
     pub this_update: &'static str,
     pub next_update: &'static str,
     pub revoked: Vec<Vec<u8>>,
+    /// Contents of an issuingDistributionPoint (RFC 5280 §5.2.5).
+    pub speaks_of: Option<Vec<u8>>,
 }
 
 /// The files of a machine.
@@ -260,6 +262,7 @@ impl RevocationDraft {
             this_update: "260501000000Z",
             next_update: "260701000000Z",
             revoked: Vec::new(),
+            speaks_of: None,
         }
     }
 
@@ -277,6 +280,12 @@ impl RevocationDraft {
             time(self.this_update),
             time(self.next_update),
             entries,
+            self.speaks_of.as_ref().map_or_else(Vec::new, |contents| {
+                let point = element(4, &element(0x30, contents));
+                let oid = element(6, &[0x55, 0x1d, 28]);
+                let extension = element(0x30, &[oid, vec![1, 1, 0xff], point].concat());
+                element(0xa0, &element(0x30, &extension))
+            }),
         ];
         signed(&fields.concat(), &pss(48), self.signer)
     }

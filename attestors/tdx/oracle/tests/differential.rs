@@ -16,9 +16,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use assay_evidence::Finding;
 use assay_tdx::CollateralCache;
 use assay_tdx::Expected;
+use assay_tdx::TcbStatus;
 use assay_tdx::TdxPolicy;
+use assay_tdx::claims::PlatformClaims;
+use assay_tdx::quote::version;
 use dcap_qvl::QuoteCollateralV3;
 
 #[path = "../../tests/support/corpus.rs"]
@@ -32,22 +36,32 @@ type Verdict = Result<(String, Vec<String>), String>;
 fn ours(quote: &[u8], bundle: &[u8], case: &Case) -> Verdict {
     let expected = Expected::at(case.at());
     let cache = CollateralCache::default();
-    let claims = assay_tdx::verify_with(quote, bundle, &[], &expected, &cache)
-        .map_err(|faults| faults.reason().to_string())?;
+    let refused = |faults: assay_tdx::Faults| faults.reason().to_string();
     // The oracle judges attributes of the TD while it verifies; the status it only reports.
-    let mut policy = TdxPolicy::default();
-    policy.tcb_status.insert(claims.tcb_status().unwrap());
-    policy.advisories = assay_tdx::appraise::Advisories::Any;
-    if claims.tcb_status().unwrap().name() == "none" {
-        policy = TdxPolicy::default();
-    }
-    match assay_tdx::appraise(&claims, &policy).first() {
+    let policy = |platform: &PlatformClaims| match platform.tcb_status().unwrap() {
+        TcbStatus::NoLevel => TdxPolicy::default(),
+        status => TdxPolicy {
+            tcb_status: [TcbStatus::UpToDate, status].into(),
+            advisories: assay_tdx::appraise::Advisories::Any,
+            enclaves: true,
+            ..TdxPolicy::default()
+        },
+    };
+    let judged = |findings: Vec<Finding>, platform: &PlatformClaims| match findings.first() {
         Some(finding) => Err(finding.code.to_string()),
         None => Ok((
-            claims.tcb_status().unwrap().name().to_owned(),
-            claims.advisories().map(str::to_owned).collect(),
+            platform.tcb_status().unwrap().name().to_owned(),
+            platform.advisories().map(str::to_owned).collect(),
         )),
+    };
+    if version(quote) == Some(3) {
+        let claims = assay_tdx::verify_enclave(quote, Some(bundle), &[], &expected, &cache)
+            .map_err(refused)?;
+        return judged(assay_tdx::appraise_enclave(&claims, &policy(&claims)), &claims);
     }
+    let claims =
+        assay_tdx::verify_with(quote, bundle, &[], &expected, &cache).map_err(refused)?;
+    judged(assay_tdx::appraise(&claims, &policy(&claims)), &claims)
 }
 
 fn theirs(quote: &[u8], bundle: &[u8], case: &Case) -> Verdict {
@@ -61,7 +75,8 @@ fn theirs(quote: &[u8], bundle: &[u8], case: &Case) -> Verdict {
 
 #[test]
 fn both_reach_one_verdict_on_every_real_quote_with_every_real_bundle() {
-    let cases = corpus::with_collateral();
+    let mut cases = corpus::with_collateral();
+    cases.extend(corpus::cases("tdx").into_iter().filter(|c| !c.is_tdx() && c.has("collateral")));
     let (mut same, mut accepted) = (0, 0);
     for case in &cases {
         for other in &cases {
