@@ -62,8 +62,29 @@ impl Drop for Ended {
 }
 
 impl Machine {
-    /// Switches it on; `folder` is its own and short, for socket paths are bounded.
+    /// Switches it on and waits until its first process is there.
     pub fn boot(folder: &Path, setup: &Setup<'_>) -> Result<Self> {
+        let mut machine = Self::power_on(folder, setup)?;
+        match machine.line(Instant::now() + BOOT) {
+            Ok(line) if line == "ready" => Ok(machine),
+            Ok(line) => bail!("the guest said `{line}`, not `ready`{}", machine.tail()),
+            Err(error) => Err(error.context(format!("no boot{}", machine.tail()))),
+        }
+    }
+
+    /// Switches it on and waits until firmware says that it does not start what is there.
+    pub fn denied(folder: &Path, setup: &Setup<'_>, word: &str) -> Result<()> {
+        let machine = Self::power_on(folder, setup)?;
+        let said = || String::from_utf8_lossy(&machine.console()).contains(word);
+        until(BOOT, said).with_context(|| format!("no `{word}`{}", machine.tail()))
+    }
+
+    fn console(&self) -> Vec<u8> {
+        fs::read(self.folder.join("console.log")).unwrap_or_default()
+    }
+
+    /// `folder` is its own and short, for socket paths are bounded.
+    fn power_on(folder: &Path, setup: &Setup<'_>) -> Result<Self> {
         // A reboot comes back to the same folder: what is left of the boot before must not be met.
         if folder.exists() {
             fs::remove_dir_all(folder)?;
@@ -125,11 +146,7 @@ impl Machine {
         let mut machine = Self { wire: None, qemu, tpm, folder, asked: 0 };
         until(Duration::from_secs(20), || wire.exists()).context("QEMU's wire")?;
         machine.wire = Some(BufReader::new(UnixStream::connect(&wire)?));
-        match machine.line(Instant::now() + BOOT) {
-            Ok(line) if line == "ready" => Ok(machine),
-            Ok(line) => bail!("the guest said `{line}`, not `ready`{}", machine.tail()),
-            Err(error) => Err(error.context(format!("no boot{}", machine.tail()))),
-        }
+        Ok(machine)
     }
 
     /// Runs a command of the shell in the guest, which must succeed; gives what it printed.

@@ -4,6 +4,7 @@
 //! A reference machine has nothing in it but a distribution's packages and the few lines of a first
 //! process, so whoever has the same packages makes the same bytes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
@@ -23,7 +24,9 @@ use crate::parts::Kernel;
 use crate::parts::Parts;
 
 /// Memory in MiB and processors: OVMF's first firmware volume is measured with both patched in.
-const SIZES: [(u32, u32); 4] = [(512, 1), (1_024, 1), (2_048, 2), (4_096, 2)];
+/// From 2816 MiB on, q35 keeps 2048 of them below four gigabytes, and those are what counts.
+const SIZES: [(u32, u32); 6] =
+    [(512, 1), (1_024, 1), (2_048, 1), (2_048, 2), (2_048, 4), (4_096, 2)];
 
 struct Kind {
     id: &'static str,
@@ -40,7 +43,8 @@ const UKI: Kind = Kind {
             # firmware starts by itself.\n\
             #\n\
             # `firmware` is this build of OVMF, with a variant for each size of machine: PCR 0 changes with\n\
-            # `-m` and `-smp`, because what is measured is patched with both at run time.\n\
+            # `-m` (up to the 2048 MiB that q35 puts below four gigabytes when there are 2816 or more) and\n\
+            # with `-smp`, because what is measured is patched with both at run time.\n\
             # Yours to replace: `boot-chain` (`assay profile predict --uki …`) and the set `ima-files`\n\
             # (`--files …`), which are those of the reference image that the evidence is from.\n",
     floors: false,
@@ -53,7 +57,8 @@ const SHIM_GRUB: Kind = Kind {
             # shim, GRUB and the kernel as Debian 12 signs them.\n\
             #\n\
             # `firmware` is this build of OVMF, with a variant for each size of machine: PCR 0 changes with\n\
-            # `-m` and `-smp`, because what is measured is patched with both at run time.\n\
+            # `-m` (up to the 2048 MiB that q35 puts below four gigabytes when there are 2816 or more) and\n\
+            # with `-smp`, because what is measured is patched with both at run time.\n\
             # `secure-boot` takes updates of dbx and SBAT as they come; `boot-chain` does not, a new\n\
             # shim, GRUB, kernel, grub.cfg or initrd is learned from one updated machine.\n\
             # Yours to replace: `boot-chain` and the set `ima-files`, which are those of the reference\n\
@@ -91,7 +96,8 @@ fn profile(work: &Path, to: &Path, kind: &Kind, disk: &Path, kernel: &Kernel) ->
     if kind.floors {
         arguments.push("--floors".to_owned());
     }
-    let mut names = Vec::new();
+    // Name, value of PCR 0, size.
+    let mut boots: Vec<(String, String, String)> = Vec::new();
     for (memory_mib, processors) in SIZES {
         let name = format!("{memory_mib}m-{processors}cpu");
         let tpm = SoftwareTpm::provision(&ca, draft.join(format!("tpm-{name}")), &name)?;
@@ -121,7 +127,9 @@ fn profile(work: &Path, to: &Path, kind: &Kind, disk: &Path, kernel: &Kernel) ->
             arguments.extend([flag.to_owned(), format!("{name}.{end}")]);
         }
         println!("{}: {name} captured", kind.id);
-        names.push((name, memory_mib, processors));
+        let firmware = values.split_whitespace().next().unwrap_or_default().to_owned();
+        let size = format!("-m {memory_mib} -smp {processors}");
+        boots.push((name, firmware, size));
     }
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let learned = offline(&draft, &arguments)?;
@@ -135,22 +143,31 @@ fn profile(work: &Path, to: &Path, kind: &Kind, disk: &Path, kernel: &Kernel) ->
     fs::create_dir_all(folder.join("evidence"))?;
     let text = fs::read_to_string(draft.join("profile.toml"))?;
     let (_, mut text) = text.split_once('\n').map(|(a, b)| (a, b.to_owned())).context("empty")?;
-    for (place, (name, memory_mib, processors)) in names.iter().enumerate() {
-        let number = place + 1;
-        text = text.replace(&format!("evidence/profile-{number}."), &format!("evidence/{name}."));
-        // The firmware is the first component, and each size of machine is a variant of it.
-        let variant = format!("name = \"{number}\"\n");
-        text =
-            text.replacen(&variant, &format!("name = \"-m {memory_mib} -smp {processors}\"\n"), 1);
+    for (place, (name, _, _)) in boots.iter().enumerate() {
+        let drafted = format!("evidence/profile-{}.", place + 1);
+        text = text.replace(&drafted, &format!("evidence/{name}."));
         for end in ["bin", "pcrs", "ima"] {
             let file = format!("{name}.{end}");
             fs::copy(draft.join(&file), folder.join("evidence").join(&file))?;
         }
     }
+    // The firmware is the first component; its variants are numbered as they came.
+    let mut firmware: Vec<&String> = boots.iter().map(|(_, value, _)| value).collect();
+    let mut seen = BTreeSet::new();
+    firmware.retain(|value| seen.insert(*value));
+    for (place, value) in firmware.iter().enumerate() {
+        let sizes: Vec<&str> = boots
+            .iter()
+            .filter(|(_, of, _)| of == *value)
+            .map(|(_, _, size)| size.as_str())
+            .collect();
+        let number = format!("name = \"{}\"\n", place + 1);
+        text = text.replacen(&number, &format!("name = \"{}\"\n", sizes.join(", ")), 1);
+    }
     let about = format!(
         "{}#\n# Learned from {} boots of Linux {} by `make vm-profiles`.\n",
         kind.about,
-        names.len(),
+        boots.len(),
         kernel.version
     );
     fs::write(folder.join("profile.toml"), about + &text)?;

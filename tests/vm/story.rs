@@ -55,6 +55,8 @@ struct Stage<'p> {
     /// A case failed, so nobody waits any more.
     failed: AtomicBool,
     table: Mutex<Vec<Row>>,
+    /// Held while an image is made that two cases boot.
+    making: Mutex<()>,
 }
 
 /// What is booted.
@@ -84,7 +86,7 @@ const ANOTHER_AGENT: Expected<'_> =
 pub fn tell(parts: &Parts) -> Result<()> {
     let started = Instant::now();
     let mut stage = Stage::set(parts)?;
-    let cases: [(&str, Case); 9] = [
+    let cases: [(&str, Case); 11] = [
         ("baseline", baseline),
         ("second machine", second_machine),
         ("command line", command_line),
@@ -94,6 +96,8 @@ pub fn tell(parts: &Parts) -> Result<()> {
         ("other firmware", other_firmware),
         ("other maker", other_maker),
         ("register 10", register_ten),
+        ("signed chain", signed_chain),
+        ("lost log", lost_log),
     ];
     // The first one teaches the others; of these one may want but one.
     let wanted = std::env::var("ASSAY_VM_CASE").ok();
@@ -154,7 +158,7 @@ fn baseline(stage: &Stage<'_>) -> Result<()> {
             "register {register} was predicted as {expected}, the boot made {found}"
         );
     }
-    let profile = stage.learn(&evidence)?;
+    let profile = stage.learn(&evidence, "vm/ovmf-uki", &[])?;
     guest.admit(&profile, &[])?;
     let node = guest.granted("baseline")?;
     let _ = stage.profile.set(profile);
@@ -264,6 +268,37 @@ fn register_ten(stage: &Stage<'_>) -> Result<()> {
     guest.refused("IMA register extended by hand", &[("log-replay-mismatch", "ima.pcr10")])
 }
 
+/// Secure Boot with the keys that machines are sold with: shim, GRUB, and a kernel of Debian.
+/// An image that nobody signed does not even start.
+fn signed_chain(stage: &Stage<'_>) -> Result<()> {
+    let Some(image) = stage.shim_grub()? else { return Ok(()) };
+    let mut guest = Guest::boot(stage, "signed", &image, Firmware::SecureBoot)?;
+    guest.start_agent()?;
+    guest.refused("Secure Boot chain, not admitted yet", &[("not-admitted", "node.admission")])?;
+    let evidence = guest.capture()?;
+    let profile = stage.learn(&evidence, "vm/shim-grub", &["--floors"])?;
+    guest.admit(&profile, &[])?;
+    guest.granted("Secure Boot, shim and GRUB")?;
+    let tpm = guest.off()?;
+
+    let since = Instant::now();
+    let folder = stage.folder.join("vm-unsigned");
+    let setup = stage.setup(Firmware::SecureBoot, &stage.good, &tpm);
+    Machine::denied(&folder, &setup, "Access Denied")?;
+    stage.row("image that nobody signed", "no boot", "by firmware", since);
+    Ok(())
+}
+
+/// This GRUB starts a kernel past its EFI stub where Secure Boot is off, and the log that firmware
+/// wrote is lost: registers and quote are good, and nothing says what they mean.
+fn lost_log(stage: &Stage<'_>) -> Result<()> {
+    let Some(image) = stage.shim_grub()? else { return Ok(()) };
+    let mut guest = Guest::boot(stage, "lost-log", &image, Firmware::FourMegabytes)?;
+    guest.admit(&stage.profile()?, &[])?;
+    guest.start_agent()?;
+    guest.refused("GRUB without Secure Boot loses the log", &[("evidence-missing", "eventlog")])
+}
+
 impl<'p> Stage<'p> {
     fn set(parts: &'p Parts) -> Result<Self> {
         let house = House::open()?;
@@ -284,6 +319,7 @@ impl<'p> Stage<'p> {
             profile: OnceLock::new(),
             failed: AtomicBool::new(false),
             table: Mutex::new(Vec::new()),
+            making: Mutex::new(()),
         };
         stage.good = stage.image("good", &parts.current, &stage.agent, image::COMMAND_LINE)?;
         Ok(stage)
@@ -304,28 +340,38 @@ impl<'p> Stage<'p> {
         self.profile.get().cloned().context("the first boot taught no profile")
     }
 
+    /// Shim, GRUB and a signed kernel around our first root; nothing where they are missing.
+    fn shim_grub(&self) -> Result<Option<Image>> {
+        let Some(loaders) = &self.parts.shim_grub else {
+            println!("SKIPPED: no shim and GRUB, so no signed chain was booted");
+            return Ok(None);
+        };
+        let folder = self.folder.join("shim-grub");
+        let disk = folder.join("disk.img");
+        let _one = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if !disk.exists() {
+            let kernel = &self.parts.current;
+            let bundle = self.house.bundle()?;
+            let root = image::initrd(&self.agent, &self.libraries, kernel, &bundle)?;
+            image::shim_grub_disk(&folder, loaders, kernel, &root, image::COMMAND_LINE)?;
+        }
+        Ok(Some(Image { uki: PathBuf::new(), disk }))
+    }
+
+    fn setup<'a>(&self, firmware: Firmware, image: &'a Image, tpm: &'a SoftwareTpm) -> Setup<'a> {
+        let (disk, port) = (image.disk.as_path(), self.house.port);
+        Setup { firmware, disk, tpm, port, memory_mib: 512, processors: 1 }
+    }
+
     /// A profile out of what a good boot left, and who our agent is.
-    fn learn(&self, evidence: &Path) -> Result<PathBuf> {
-        let profile = self.folder.join("profile");
+    fn learn(&self, evidence: &Path, id: &str, more: &[&str]) -> Result<PathBuf> {
+        let profile = self.folder.join(format!("profile-{}", id.replace('/', "-")));
         let out = profile.display().to_string();
-        let learned = offline(
-            evidence,
-            &[
-                "profile",
-                "learn",
-                "--id",
-                "vm/ovmf-uki",
-                "--out",
-                &out,
-                "--log",
-                "eventlog",
-                "--ima",
-                "ima",
-                "--cmdline",
-                "cmdline",
-            ],
-        )?;
-        println!("decides {}, records {}", learned["decided"], learned["recorded"]);
+        let mut arguments = vec!["profile", "learn", "--id", id, "--out", &out];
+        arguments.extend(["--log", "eventlog", "--ima", "ima", "--cmdline", "cmdline"]);
+        arguments.extend(more);
+        let learned = offline(evidence, &arguments)?;
+        println!("{id} decides {}, records {}", learned["decided"], learned["recorded"]);
         let agent = self.folder.join("assay.stripped");
         let digest = hex::encode(assay_evidence::crypto::sha256(&fs::read(agent)?));
         let file = profile.join("profile.toml");
@@ -426,14 +472,7 @@ impl<'s, 'p> Guest<'s, 'p> {
             bail!("not booted: the first boot taught no profile");
         }
         let since = Instant::now();
-        let setup = Setup {
-            firmware,
-            disk: &image.disk,
-            tpm: &tpm,
-            port: stage.house.port,
-            memory_mib: 512,
-            processors: 1,
-        };
+        let setup = stage.setup(firmware, image, &tpm);
         let machine = Machine::boot(&stage.folder.join(format!("vm-{name}")), &setup)?;
         Ok(Self { stage, name, tpm, machine, since, told: 0, serial: 0 })
     }

@@ -214,3 +214,30 @@ fn stanza(parts: &Parts, name: &str, secure_boot: bool, banks: &[HashAlgorithm])
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_folder_are_found_and_links_are_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("kernel/net")).unwrap();
+        fs::write(at("kernel/net/a.ko"), "a").unwrap();
+        fs::write(at("kernel/b.ko"), "b").unwrap();
+        fs::write(at("outside"), "c").unwrap();
+        std::os::unix::fs::symlink(at("outside"), at("kernel/link")).unwrap();
+        std::os::unix::fs::symlink(folder.path(), at("kernel/loop")).unwrap();
+        let mut found = BTreeSet::new();
+        files_of(&at("kernel"), MAX_DEPTH, &mut found).unwrap();
+        assert_eq!(found, BTreeSet::from([at("kernel/b.ko"), at("kernel/net/a.ko")]));
+
+        let mut found = BTreeSet::new();
+        files_of(&at("kernel/b.ko"), MAX_DEPTH, &mut found).unwrap();
+        assert_eq!(found, BTreeSet::from([at("kernel/b.ko")]));
+        assert!(files_of(&at("kernel"), 1, &mut found).is_err());
+        assert!(files_of(&at("nowhere"), MAX_DEPTH, &mut found).is_err());
+    }
+}
