@@ -216,6 +216,27 @@ fn an_older_bundle_is_refused_unless_told_and_never_brings_an_older_list_back() 
     println!("an older bundle is refused, an older list kept out");
 }
 
+/// The files of the guide, of a forged machine; `ASSAY_BLESS=1` makes them anew. All but the
+/// signature of the bundle is the same each time.
+#[test]
+fn the_files_of_the_guide_are_those_that_this_makes() {
+    let shown = machine();
+    let made = Bundle::of(entries(&shown, NOW), NOW).unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/endorsements");
+    if std::env::var_os("ASSAY_BLESS").is_some() {
+        let key = SoftwareKey::generate().unwrap();
+        fs::write(folder.join("site.bundle"), made.sign(&key).unwrap()).unwrap();
+        fs::write(folder.join("site.pub"), key.public_key().to_spki()).unwrap();
+        fs::write(folder.join("root.der"), &shown.ark).unwrap();
+        fs::write(folder.join("report.bin"), &shown.report).unwrap();
+    }
+    let file = |name: &str| fs::read(folder.join(name)).unwrap();
+    let key = assay_evidence::PublicKey::from_spki(&file("site.pub")).unwrap();
+    let opened = Bundle::open(&file("site.bundle"), &[key], &roots(&shown)).unwrap();
+    assert_eq!(opened.bundle.payload(), made.payload());
+    assert_eq!(file("root.der"), shown.ark);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
 

@@ -72,19 +72,22 @@ pub enum CaError {
     Read { path: PathBuf, source: io::Error },
     #[error("{}: no certificate in it", path.display())]
     Empty { path: PathBuf },
-    #[error("no bundle of authorities on this system ({tried}); name one by `ca`")]
-    None { tried: String },
     #[error("TLS cannot be set up: {0}")]
     Setup(String),
 }
 
 impl Client {
     /// `ca` holds the authorities for services on other machines, the system's where it is `None`;
-    /// without `tls` there are none to be asked.
+    /// without `tls` there are none to be asked. A system that has none is no fault until one of
+    /// them is asked.
     pub fn new(tls: bool, ca: Option<&Path>, within: Duration) -> Result<Client, CaError> {
-        let tls = match tls {
-            true => Some(connector(authorities(ca)?)?),
-            false => None,
+        let path = match ca {
+            Some(path) => Some(path.to_path_buf()),
+            None => SYSTEM.iter().map(PathBuf::from).find(|path| path.is_file()),
+        };
+        let tls = match path.filter(|_| tls) {
+            Some(path) => Some(connector(authorities(path)?)?),
+            None => None,
         };
         Ok(Client { tls, within })
     }
@@ -97,8 +100,11 @@ impl Client {
             if !url.tls {
                 return exchange(stream, url, path, max).await;
             }
-            let no_tls = || GetError::Connect("TLS is not set up".to_owned());
-            let connector = self.tls.as_ref().ok_or_else(no_tls)?;
+            let none = || {
+                let tried = SYSTEM.join(", ");
+                GetError::Connect(format!("no authorities at any of {tried}; name them by `ca`"))
+            };
+            let connector = self.tls.as_ref().ok_or_else(none)?;
             let name = ServerName::try_from(url.name().to_owned())
                 .map_err(|error| GetError::Connect(error.to_string()))?;
             let stream = connector.connect(name, stream).await.map_err(connect)?;
@@ -157,15 +163,7 @@ fn connector(roots: RootCertStore) -> Result<TlsConnector, CaError> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-fn authorities(named: Option<&Path>) -> Result<RootCertStore, CaError> {
-    let path = match named {
-        Some(path) => path.to_path_buf(),
-        None => SYSTEM
-            .iter()
-            .map(PathBuf::from)
-            .find(|path| path.is_file())
-            .ok_or_else(|| CaError::None { tried: SYSTEM.join(", ") })?,
-    };
+fn authorities(path: PathBuf) -> Result<RootCertStore, CaError> {
     let text =
         std::fs::read(&path).map_err(|source| CaError::Read { path: path.clone(), source })?;
     let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);

@@ -36,9 +36,11 @@ use crate::spiffe::TrustDomain;
 use crate::store::Retention;
 
 mod ek_roots;
+mod endorsements;
 
 use ek_roots::EkRootSyntax;
 use ek_roots::EkRoots;
+use endorsements::EndorsementsSyntax;
 
 /// No file that a configuration names is longer.
 const MAX_FILE: u64 = 4 * 1_024 * 1_024;
@@ -58,7 +60,7 @@ pub struct Config {
     pub nodes: Nodes,
     pub limits: Limits,
     /// What vendors say of confidential machines.
-    pub endorsements: Endorsements,
+    pub endorsements: endorsement::Config,
     /// For how long evidence is kept.
     pub retention: Retention,
     /// Where the bundle is written at each change, for agents to bootstrap from.
@@ -76,13 +78,6 @@ pub enum Custody {
     Tpm { tcti: String, anchors: Anchors },
     /// Memory of this process and a file; only behind `danger_software_keys = true`.
     Software,
-}
-
-/// Where the word of vendors is kept, and whether they are asked for what is not there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endorsements {
-    pub folder: PathBuf,
-    pub fetch: bool,
 }
 
 /// Lives of what is signed.
@@ -218,19 +213,6 @@ struct ConfigSyntax {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct EndorsementsSyntax {
-    folder: Option<PathBuf>,
-    fetch: bool,
-}
-
-impl Default for EndorsementsSyntax {
-    fn default() -> Self {
-        Self { folder: None, fetch: true }
-    }
-}
-
-#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeysSyntax {
     custody: CustodySyntax,
@@ -353,13 +335,7 @@ impl Config {
             svid: syntax.svid.judged()?,
             nodes: syntax.nodes.judged(&reader)?,
             limits: syntax.limits.judged()?,
-            endorsements: Endorsements {
-                folder: syntax
-                    .endorsements
-                    .folder
-                    .map_or_else(|| data_dir.join("endorsements"), |path| folder.join(path)),
-                fetch: syntax.endorsements.fetch,
-            },
+            endorsements: syntax.endorsements.judged(&data_dir, folder)?,
             retention: syntax.store.judged()?,
             bundle_export: syntax.bootstrap.bundle.map(|path| folder.join(path)),
             drain: span("drain", syntax.drain, 1, 300, "1s to 5m")?,
@@ -408,13 +384,8 @@ impl KeysSyntax {
 impl Config {
     /// The cache of endorsements, and the vendors' services where they may be asked.
     pub fn endorsements(&self) -> endorsement::Config {
-        let folder = &self.endorsements.folder;
-        let config = match self.endorsements.fetch {
-            true => endorsement::Config::online(folder),
-            false => endorsement::Config::offline(folder),
-        };
         let operator_roots = self.nodes.danger_extra_roots.clone();
-        endorsement::Config { operator_roots, ..config }
+        endorsement::Config { operator_roots, ..self.endorsements.clone() }
     }
 }
 
