@@ -70,7 +70,7 @@ impl Boot {
         let log = fs::read(log).unwrap();
         let mut items = vec![boot_aggregate(&log)];
         items.push(Item::ng("/etc/ima/ima-policy", b"measure func=BPRM_CHECK"));
-        items.extend(["/init", "/usr/bin/assay", "/usr/bin/web"].map(|path| item(path)));
+        items.extend(["/init", "/usr/bin/assay", "/usr/bin/web"].map(item));
         Boot { log, list: kernel_list::binary(&items), cmdline: CMDLINE.into() }
     }
 

@@ -174,7 +174,7 @@ impl<'p> Files<'p> {
         let files = self.heard.get_or_insert_with(|| {
             let boot = State::boot(reset_count);
             let from = from.filter(|state| state.is_of_boot(reset_count));
-            FilesHeard::begin(profile, from.unwrap_or(&boot), quoted)
+            FilesHeard::begin(profile, from.unwrap_or(&boot), quoted).ignoring_columns()
         });
         files.hear(piece);
     }
