@@ -3,6 +3,9 @@
 #![cfg(feature = "tpm")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "../attestors/eventlog/tests/support/kernel_list.rs"]
+mod kernel_list;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use std::time::Duration;
 use assay::clock::Clock;
 use assay::envelope::MediaType;
 use assay::exchange::Admission;
+use assay::exchange::Appraises;
 use assay::exchange::Attester;
 use assay::exchange::Awaiting;
 use assay::exchange::Budget;
@@ -41,6 +45,7 @@ use assay::store::EkAdmission;
 use assay::store::Flag;
 use assay::store::NodeKind;
 use assay::store::NodeRow;
+use assay_eventlog::ima;
 use assay_evidence::Certificate;
 use assay_evidence::Face;
 use assay_evidence::Reason;
@@ -352,27 +357,34 @@ fn logs_larger_than_memory_come_in_chunks_and_small_ones_are_kept() {
     let (collect, collecting) = attester.challenged(challenge).unwrap();
     assert_eq!(collect.logs, [MediaType::TcgEventlog, MediaType::ImaBinary]);
     let mut gathered = lab.a.gather(&collect);
-    let list = vec![7; 3 * 1_024 * 1_024 + 5];
+    let list: Vec<u8> = (0..3 * 1_024 * 1_024 + 5_u32).map(|n| n.to_le_bytes()[1]).collect();
     gathered.logs = vec![
         Log { media_type: MediaType::TcgEventlog, bytes: vec![1; 40_000] },
         Log { media_type: MediaType::ImaBinary, bytes: list.clone() },
     ];
     let (mut frame, mut sending) = collecting.evidence(gathered).unwrap();
     let mut awaiting = awaiting;
+    assert!(awaiting.heard().is_none(), "no quote, nothing that a list could lead to");
+    let mut heard = Vec::new();
     let mut chunks = 0;
     let collected = loop {
         assert!(frame.encoded_len() <= MAX_FRAME);
         match house.receive(awaiting, frame).unwrap() {
-            Step::Collected(collected) => break collected,
+            Step::Collected(collected) => {
+                heard.extend_from_slice(collected.heard().piece);
+                break collected;
+            }
             Step::More(more, next) => match sending.on(more).unwrap() {
                 Demand::Send(chunk, rest) => (frame, sending, awaiting) = (chunk, rest, next),
                 Demand::Done(outcome) => panic!("{outcome:?}"),
             },
         }
+        heard.extend_from_slice(awaiting.heard().unwrap().piece);
         chunks += 1;
     };
     assert_eq!(chunks, 4);
     assert!(sending.is_through());
+    assert_eq!(heard, list, "who judges it has heard all of it, in its order");
     assert!(house.terms.budget.used() < 1_024 * 1_024);
     let verified = collected.verify(Some(row), &[], false, house.clock.now()).unwrap();
     let item = |kind| verified.items().iter().find(|item| item.media_type == kind).unwrap();
@@ -394,6 +406,46 @@ fn logs_larger_than_memory_come_in_chunks_and_small_ones_are_kept() {
     assert!(attester.challenged(challenge).unwrap().0.logs.is_empty());
     drop(verified);
     assert_eq!(house.terms.budget.used(), 0);
+}
+
+#[test]
+fn a_refresh_asks_for_what_is_new_of_a_list_and_an_attestation_for_all_of_it() {
+    let Some(lab) = lab() else { return };
+    let house = House::new(&lab);
+    let row = house.honest(&lab.a).row().clone();
+    let items = kernel_list::every_template();
+    let quoted = kernel_list::quoted(&items, &[kernel_list::SHA256]);
+    let mut replay = ima::Replay::new(&ima::State::boot(1), &quoted).unwrap();
+    let list = kernel_list::binary(&items);
+    let mut reader = ima::Reader::new();
+    let mut entries = reader.entries(&list);
+    while let Some(entry) = entries.next().unwrap() {
+        replay.advance(&entry).unwrap();
+    }
+    let state = replay.finish().unwrap().into_state();
+    let appraises = |from: Option<&ima::State>| Appraises {
+        log: true,
+        files: true,
+        files_from: from.cloned(),
+    };
+    let asked = |identified: Identified, attester: Attester| {
+        let (challenge, _awaiting) = identified
+            .challenge(Some(&row), &[], &mut SystemRandom::new(), house.clock.moment())
+            .unwrap();
+        attester.challenged(challenge).unwrap().0
+    };
+    for (from, expected) in [(None, 0), (Some(&state), items.len() as u64)] {
+        let (first, attester) = Attester::refresh(&example_org(), EXPORTER, &lab.a.facts);
+        let exporter = Some(EXPORTER);
+        let identified = Identified::refresh(&house.terms, hello(first), exporter, &row).unwrap();
+        let collect = asked(identified.appraising(appraises(from)), attester);
+        assert_eq!(collect.ima_from, expected);
+        assert!(collect.logs.contains(&MediaType::ImaBinary));
+    }
+    let (first, attester) = lab.a.attester();
+    let identified = house.identified(hello(first), lab.a.channel()).unwrap();
+    let collect = asked(identified.appraising(appraises(Some(&state))), attester);
+    assert_eq!(collect.ima_from, 0, "it may be another boot");
 }
 
 // --- freshness and binding --------------------------------------------------------------------
