@@ -423,11 +423,8 @@ fn a_refresh_asks_for_what_is_new_of_a_list_and_an_attestation_for_all_of_it() {
         replay.advance(&entry).unwrap();
     }
     let state = replay.finish().unwrap().into_state();
-    let appraises = |from: Option<&ima::State>| Appraises {
-        log: true,
-        files: true,
-        files_from: from.cloned(),
-    };
+    let appraises =
+        |from: Option<&ima::State>| Appraises { log: true, files: true, files_from: from.cloned() };
     let asked = |identified: Identified, attester: Attester| {
         let (challenge, _awaiting) = identified
             .challenge(Some(&row), &[], &mut SystemRandom::new(), house.clock.moment())

@@ -121,10 +121,7 @@ fn main() {
     let list = List::new();
     let bytes = list.bytes.len() / DISTINCT;
     println!("{ENTRIES} entries of {bytes} bytes, one core; best of {ROUNDS}\n");
-    println!(
-        "{:<24} {:>7} {:>12} {:>12} {:>7}",
-        "banks", "hashes", "entries/s", "bare/s", "ratio"
-    );
+    println!("{:<24} {:>7} {:>12} {:>12} {:>7}", "banks", "hashes", "entries/s", "bare/s", "ratio");
     let sha1 = HashAlgorithm::Sha1;
     let sha256 = HashAlgorithm::Sha256;
     for (name, banks, known, columns) in [
