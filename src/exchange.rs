@@ -30,6 +30,7 @@ mod node_id;
 mod nonce_ledger;
 mod refusal;
 mod tee;
+mod verified;
 mod verifier;
 
 pub use admission::Admission;
@@ -60,16 +61,16 @@ pub use refusal::Told;
 pub use tee::TeeAnchors;
 pub use tee::Vouchers;
 pub use tee::Wanted;
+pub use verified::Grounds;
+pub use verified::Verified;
 pub use verifier::Appraises;
 pub use verifier::Awaiting;
 pub use verifier::Channel;
 pub use verifier::Collected;
-pub use verifier::Grounds;
 pub use verifier::Heard;
 pub use verifier::Identified;
 pub use verifier::Step;
 pub use verifier::Terms;
-pub use verifier::Verified;
 
 /// SPIRE's name for this kind of node attestation: the `type` of its data.
 pub const DATA_TYPE: &str = "assay";

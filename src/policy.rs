@@ -203,11 +203,7 @@ impl Policy {
             refusal_detail: config.refusal_detail,
             require_tee_binding: config.require_tee_binding,
             require_link: config.require_link,
-            confidential: Confidential {
-                snp: config.snp,
-                tdx: config.tdx.judged()?,
-                nitro: config.nitro,
-            },
+            confidential: Confidential::judged(config.snp, config.tdx, config.nitro)?,
             advisories,
             accept_advisories: accepted(config.accept_advisories)?,
             sha256: crypto::sha256(text.as_bytes()),

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use assay::agent;
+use assay::appraisal::Edge;
 use assay::clock::Clock;
+use assay::envelope::Item;
 use assay::envelope::MediaType;
 use assay::exchange::Admission;
 use assay::exchange::Attester;
@@ -30,6 +32,8 @@ use assay::exchange::Step;
 use assay::exchange::TeeAnchors;
 use assay::exchange::Terms;
 use assay::exchange::Verified;
+use assay::exchange::Vouchers;
+use assay::exchange::Wanted;
 use assay::server;
 use assay::spiffe::TrustDomain;
 use assay::store::Counters;
@@ -39,6 +43,7 @@ use assay::store::NodeRow;
 use assay_evidence::Certificate;
 use assay_evidence::Curve;
 use assay_evidence::Face;
+use assay_evidence::PublicKey;
 use assay_evidence::Reason;
 use assay_evidence::Time;
 use assay_evidence::crypto;
@@ -62,6 +67,7 @@ use assay_tpm::collect::Device;
 use assay_tpm::collect::DeviceKey;
 use assay_tpm::idevid;
 use assay_tpm::structures::public::Shape;
+use forge::Machine;
 use hyper_util::rt::TokioIo;
 use issuer::Extension;
 use issuer::Issuer;
@@ -71,6 +77,8 @@ use tokio::sync::oneshot;
 use tonic::transport::Channel as Connection;
 use tonic::transport::Endpoint;
 
+#[path = "../attestors/snp/tests/support/forge.rs"]
+mod forge;
 #[path = "../attestors/tpm/tests/support/issuer.rs"]
 mod issuer;
 
@@ -103,8 +111,8 @@ struct House {
 }
 
 /// Makes the key from its template and leaves it under `handle` (Part 3, §24.1 and §28.5).
-fn put_iak(tpm: &RunningTpm, curve: Curve, handle: u32) {
-    let template = idevid::Kind::Iak.input(Shape::Ecc(curve)).unwrap();
+fn put_iak(tpm: &RunningTpm, shape: Shape, handle: u32) {
+    let template = idevid::Kind::Iak.input(shape).unwrap();
     let password: &[u8] = &[0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
     let size = u16::try_from(template.len()).unwrap().to_be_bytes();
     let nothing: &[u8] = &[0, 4, 0, 0, 0, 0];
@@ -152,8 +160,8 @@ impl Lab {
         let ca = LocalCa::create(folder.path().join("ca")).unwrap();
         let tpm = SoftwareTpm::provision(&ca, folder.path().join("tpm"), "host").unwrap();
         let tpm = tpm.start().unwrap();
-        put_iak(&tpm, Curve::P256, IAK);
-        put_iak(&tpm, Curve::P384, OTHER_IAK);
+        put_iak(&tpm, Shape::Ecc(Curve::P256), IAK);
+        put_iak(&tpm, Shape::Ecc(Curve::P384), OTHER_IAK);
         let device = Device::open(&tpm.tcti()).unwrap();
         let iak = device.persistent_key(IAK).unwrap();
         let other_iak = device.persistent_key(OTHER_IAK).unwrap();
@@ -525,6 +533,134 @@ fn a_genuine_machine_that_nobody_admitted_is_refused_or_waits() {
     assert_eq!(admitted.row().admission, assay::store::Admission::Admitted);
 }
 
+// --- Azure ------------------------------------------------------------------------------------
+
+/// Where Azure leaves the key of its AK certificate.
+const AZURE_AK: u32 = 0x8100_0003;
+
+/// An HCL report of the tests' own processor, over a var-data that names this key.
+fn hcl_report(processor: &Machine, key: &PublicKey) -> Vec<u8> {
+    use base64::Engine as _;
+    let PublicKey::Rsa { modulus, .. } = key else { panic!("Azure's keys are RSA") };
+    let n = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(modulus);
+    let text = format!(
+        "{{\"keys\":[{{\"kid\":\"HCLAkPub\",\"kty\":\"RSA\",\"e\":\"AQAB\",\"n\":\"{n}\"}}],\
+         \"vm-configuration\":{{\"secure-boot\":true}}}}"
+    );
+    let mut report = processor.report.clone();
+    report[0x050..0x090].fill(0);
+    report[0x050..0x070].copy_from_slice(&crypto::sha256(text.as_bytes()));
+    let length = u32::try_from(text.len()).unwrap();
+    let mut bytes = b"HCLA".to_vec();
+    for number in [1, 32 + 1184 + 20 + length, 2, 0, 0, 0, 0] {
+        bytes.extend(u32::to_le_bytes(number));
+    }
+    bytes.extend(forge::signed_report(&report, "vek"));
+    for number in [20 + length, 1, 2, 1, length] {
+        bytes.extend(u32::to_le_bytes(number));
+    }
+    bytes.extend(text.as_bytes());
+    bytes.resize(2_048, 0);
+    bytes
+}
+
+#[test]
+fn azures_report_ties_the_agents_key_through_the_key_that_certified_it() {
+    let Some(lab) = Lab::new() else { return };
+    put_iak(&lab._tpm, Shape::Rsa { bits: 2_048 }, AZURE_AK);
+    let azure_ak = lab.device.persistent_key(AZURE_AK).unwrap();
+    let certificate = of_iak(&lab.maker, &azure_ak);
+    let kinds = lab.facts.kinds.iter().copied().chain([MediaType::HclReport]).collect();
+    let facts = Facts { kinds, ..lab.showing(&certificate) };
+    let processor = Machine::milan().with(|machine| machine.vek.not_after = "491231000000Z");
+    let shown = processor.show();
+    let mut house = House::new(&lab);
+    house.terms.tee =
+        TeeAnchors::new(vec![Certificate::parse(&shown.ark).unwrap()], Duration::ZERO);
+    let (identified, _) = house.identified(&lab, &facts).unwrap();
+    let node = identified.node().to_string();
+    let admission = assay::store::Admission::Admitted;
+    let row = NodeRow::new(node, NodeKind::TpmAk, admission, house.clock.now());
+    let vouchers = || Vouchers {
+        vek: Some(shown.vek.clone()),
+        chain: vec![shown.issuer.clone()],
+        ..Vouchers::default()
+    };
+    let attest = |report: Vec<u8>, vouchers: Vouchers| {
+        let (identified, attester) = house.identified(&lab, &facts).unwrap();
+        let now = house.clock.moment();
+        let mut random = SystemRandom::new();
+        let (challenge, awaiting) =
+            identified.challenge(Some(&row), &[], &mut random, now).unwrap();
+        let (collect, collecting) = attester.challenged(challenge).unwrap();
+        assert_eq!(collect.reports, [MediaType::HclReport]);
+        let data = collect.qualifying_data;
+        let quote = lab.device.quote(&lab.ak, &collect.selections, &data).unwrap();
+        let certified = lab.device.certify(&lab.ak, &lab.svid, &data).unwrap();
+        let gathered = Gathered {
+            quote: quote.statement,
+            pcrs: quote.values,
+            certified: Some((certified, lab.svid.public().raw().to_vec())),
+            ak_certified: Some(lab.device.certify(&azure_ak, &lab.ak, &data).unwrap()),
+            reports: vec![Item { media_type: MediaType::HclReport, bytes: report }],
+            ..Gathered::default()
+        };
+        let (frame, _) = collecting.evidence(gathered).unwrap();
+        let Step::Collected(collected) = awaiting.receive(parsed(frame), now).unwrap() else {
+            panic!("more is due")
+        };
+        let wanted = collected.wants();
+        assert!(!matches!(wanted, Some(Wanted::Snp(wanted)) if wanted.chip.is_none()));
+        let collected = collected.endorsed(vouchers);
+        collected.verify(Some(row.clone()), &[], false, house.clock.now())
+    };
+    let own = hcl_report(&processor, azure_ak.public().key());
+    let edge = |verified: &Verified| verified.tee().unwrap().edge();
+    let verified = attest(own.clone(), vouchers()).unwrap();
+    assert_eq!(edge(&verified), Edge::AkInVarData);
+
+    // Genuine, and of a virtual TPM that is not this one.
+    let other = PublicKey::rsa(&[0xb7; 256], 65_537);
+    let verified = attest(hcl_report(&processor, &other), vouchers()).unwrap();
+    assert_eq!(edge(&verified), Edge::None);
+    // A var-data that the report does not name, a report by nobody's processor, and by one whose
+    // certificate nobody has.
+    let mut forged = own.clone();
+    forged[32 + 1184 + 20 + 12] ^= 1;
+    let unbound = reason(attest(forged, vouchers()));
+    assert!([Reason::VtpmUnbound, Reason::HclMalformed].contains(&unbound), "{unbound:?}");
+    let mut forged = own.clone();
+    forged[32 + 0x090] ^= 1;
+    assert_eq!(reason(attest(forged, vouchers())), Reason::ReportSignatureInvalid);
+    assert_eq!(reason(attest(own.clone(), Vouchers::default())), Reason::VekMissing);
+
+    // A refresh rests on the certification at the attestation.
+    let row = attest(own.clone(), vouchers()).unwrap().row().clone();
+    let refresh = |row: &NodeRow| {
+        let (first, attester) = Attester::refresh(&example_org(), EXPORTER, &facts);
+        let identified =
+            Identified::refresh(&house.terms, hello(first), Some(EXPORTER), row).unwrap();
+        let now = house.clock.moment();
+        let (challenge, awaiting) =
+            identified.challenge(Some(row), &[], &mut SystemRandom::new(), now).unwrap();
+        let (collect, collecting) = attester.challenged(challenge).unwrap();
+        let data = &collect.qualifying_data;
+        let quote = lab.device.quote(&lab.ak, &collect.selections, data).unwrap();
+        let reports = vec![Item { media_type: MediaType::HclReport, bytes: own.clone() }];
+        let (quote, pcrs) = (quote.statement, quote.values);
+        let gathered = Gathered { quote, pcrs, reports, ..Gathered::default() };
+        let (frame, _) = collecting.evidence(gathered).unwrap();
+        let Step::Collected(collected) = awaiting.receive(parsed(frame), now).unwrap() else {
+            panic!("more is due")
+        };
+        let collected = collected.endorsed(vouchers());
+        collected.verify(Some(row.clone()), &[], true, house.clock.now()).unwrap()
+    };
+    assert_eq!(edge(&refresh(&row)), Edge::AkInVarData);
+    let another = NodeRow { ek_spki_sha256: vec![[7; 32]], ..row };
+    assert_eq!(edge(&refresh(&another)), Edge::None);
+}
+
 // --- server and agent -------------------------------------------------------------------------
 
 struct World {
@@ -543,7 +679,7 @@ impl World {
         let ca = LocalCa::create(folder.path().join("ca")).unwrap();
         let tpm = SoftwareTpm::provision(&ca, folder.path().join("tpm"), "host").unwrap();
         let tpm = tpm.start().unwrap();
-        put_iak(&tpm, Curve::P384, IAK);
+        put_iak(&tpm, Shape::Ecc(Curve::P384), IAK);
         let maker = Issuer::new("maker");
         let iak = Device::open(&tpm.tcti()).unwrap().persistent_key(IAK).unwrap();
         let ak_certificate = of_iak(&maker, &iak);

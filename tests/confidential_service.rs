@@ -499,6 +499,13 @@ async fn a_quote_of_a_trust_domain_ties_the_virtual_tpm_as_a_report_does() {
     assert!(world.selectors().await.contains(&mrtd));
     world.refresh(&host, &attested, Some(&processor)).await.unwrap();
 
+    // The measurement is one that the policy lists, or none.
+    let other = format!("{TDX}mrtd = [\"{}\"]\n", "56".repeat(48));
+    let strict = World::open(&other, &[&processor]).await;
+    strict.keep_collateral(&processor);
+    let stranger = strict.host(Some(&processor)).await;
+    assert_eq!(code(strict.attest(&stranger, &processor).await), "register-mismatch");
+
     let mut debug = recipe();
     debug.attributes(tdx_forge::DEBUG | tdx_forge::SEPT_VE_DISABLE);
     let debug = Processor::Tdx(Box::new(debug));

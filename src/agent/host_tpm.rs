@@ -18,6 +18,8 @@ use assay_evidence::certificate::CertificateError;
 use assay_evidence::crypto;
 use assay_evidence::key::Curve;
 use assay_evidence::key::PublicKey;
+use assay_hcl::Hardware;
+use assay_hcl::HclReport;
 use assay_tpm::collect::AkPurpose;
 use assay_tpm::collect::Device;
 use assay_tpm::collect::DeviceKey;
@@ -306,9 +308,14 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>, HostTpmError> {
         .map_err(|source| HostTpmError::Certificate { path: path.to_path_buf(), source })
 }
 
-/// The report of an Azure confidential VM; nothing where the index is another's, or there is none.
+/// The report of an Azure confidential VM; nothing where the index is another's, or there is none,
+/// or where it is a TDREPORT, which no other machine can check.
 fn hcl(device: &Device) -> Result<Option<Vec<u8>>, TpmError> {
-    Ok(device.nv(HCL_REPORT)?.filter(|bytes| bytes.starts_with(b"HCLA")))
+    let of_snp = |bytes: &Vec<u8>| {
+        let report = HclReport::parse(bytes);
+        report.is_ok_and(|report| matches!(report.hardware, Hardware::SnpReport(_)))
+    };
+    Ok(device.nv(HCL_REPORT)?.filter(of_snp))
 }
 
 fn authorization(path: &Path) -> Result<Zeroizing<Vec<u8>>, HostTpmError> {

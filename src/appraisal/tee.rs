@@ -80,7 +80,8 @@ pub(super) fn appraise_tee(
             out.findings.extend(assay_tdx::appraise(claims, &policy.confidential.tdx));
             let code = Reason::RegisterMismatch;
             out.launched("tdx.mrtd", code, claims.mrtd(), launched, &launched.mrtd);
-            out.unless_known("tdx.mrtd", !launched.mrtd.is_empty());
+            let by_policy = !policy.confidential.tdx.mrtd.is_empty();
+            out.unless_known("tdx.mrtd", by_policy || !launched.mrtd.is_empty());
             out.hold_log(claims, tee.ccel);
         }
     }

@@ -19,7 +19,6 @@ use assay_evidence::crypto::Random;
 use assay_evidence::digest::HashAlgorithm;
 use assay_evidence::digest::Registers;
 use assay_evidence::nonce::Nonce;
-use assay_evidence::reason::Finding;
 use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use assay_proto::attestation as wire;
@@ -37,19 +36,20 @@ use assay_tpm::ak_certificate;
 use assay_tpm::verify;
 use assay_tpm::verify::Signed;
 
-use crate::appraisal::Link;
 use crate::clock::Moment;
 use crate::envelope::Claims;
 use crate::envelope::MediaType;
 use crate::exchange::Admission;
 use crate::exchange::Budget;
 use crate::exchange::FromAgent;
+use crate::exchange::Grounds;
 use crate::exchange::Hello;
 use crate::exchange::NodeId;
 use crate::exchange::NonceLedger;
 use crate::exchange::Received;
 use crate::exchange::Refused;
 use crate::exchange::TeeAnchors;
+use crate::exchange::Verified;
 use crate::exchange::Vouchers;
 use crate::exchange::Wanted;
 use crate::exchange::admission::Entrance;
@@ -65,7 +65,6 @@ use crate::exchange::message::Evidence;
 use crate::exchange::message::malformed;
 use crate::exchange::nonce_ledger::Ticket;
 use crate::exchange::tee;
-use crate::spiffe::SpiffeId;
 use crate::spiffe::TrustDomain;
 use crate::store;
 use crate::store::Counters;
@@ -138,44 +137,6 @@ pub struct Collected {
     heard: Vec<u8>,
     lease: Lease,
     vouchers: Vouchers,
-}
-
-/// Verified evidence of an admitted node, ready to be appraised.
-#[derive(Debug)]
-pub struct Verified {
-    row: NodeRow,
-    replaced_ak: Option<Vec<u8>>,
-    node: NodeId,
-    purpose: Purpose,
-    face: Face,
-    nonce: Nonce,
-    exporter: Option<[u8; 32]>,
-    claims: Claims,
-    tee: Option<Link>,
-    vouchers: Vouchers,
-    grounds: Grounds,
-    quoted: Moment,
-    items: Vec<Received>,
-    not_checked: Vec<String>,
-    warnings: Vec<Finding>,
-    _lease: Lease,
-}
-
-/// What the TPM's statements were verified against, beside themselves: with the items, all that
-/// is needed to verify them again without this server.
-#[derive(Debug, Clone)]
-pub struct Grounds {
-    /// M, as this server built it: the bytes whose digest was signed.
-    pub message: Vec<u8>,
-    /// TPMT_PUBLIC of the AK.
-    pub ak_public: Vec<u8>,
-    /// TPMT_PUBLIC of the key that was certified.
-    pub svid_public: Option<Vec<u8>>,
-    /// TPMT_PUBLIC of the EK, where one vouched; none on refresh.
-    pub ek_public: Option<Vec<u8>>,
-    /// The certificate of the EK, or of the key that certified the AK, then the chain that came
-    /// with it, in DER; none on refresh.
-    pub certificates: Vec<Vec<u8>>,
 }
 
 /// A piece of the list of files, in its order, and what the list has to lead to. Pieces are not kept:
@@ -877,97 +838,6 @@ impl Open {
             }
         }
         list
-    }
-}
-
-impl Verified {
-    /// The node's row with what this exchange adds; store it at the revision it was read at, and
-    /// with it the items that were kept: a log it names will not be asked for again.
-    pub fn row(&self) -> &NodeRow {
-        &self.row
-    }
-
-    /// The Name of the AK that the node had before, if this exchange activated another: a record.
-    pub fn replaced_ak(&self) -> Option<&[u8]> {
-        self.replaced_ak.as_deref()
-    }
-
-    pub fn node(&self) -> &NodeId {
-        &self.node
-    }
-
-    pub fn spiffe_id(&self, trust_domain: &TrustDomain) -> Result<SpiffeId, Refused> {
-        self.node
-            .spiffe_id(trust_domain)
-            .map_err(|error| Refused::new(Reason::Internal, "node.spiffe_id", error, "a SPIFFE ID"))
-    }
-
-    pub fn purpose(&self) -> Purpose {
-        self.purpose
-    }
-
-    pub fn face(&self) -> Face {
-        self.face
-    }
-
-    pub fn nonce(&self) -> &Nonce {
-        &self.nonce
-    }
-
-    /// For the record; the exporter itself stays out of it.
-    pub fn exporter_sha256(&self) -> Option<[u8; 32]> {
-        self.exporter.as_ref().map(|exporter| crypto::sha256(exporter))
-    }
-
-    pub fn claims(&self) -> &Claims {
-        &self.claims
-    }
-
-    /// What the processor of a confidential machine says, and how it is tied to the TPM.
-    pub fn tee(&self) -> Option<&Link> {
-        self.tee.as_ref()
-    }
-
-    /// What that was verified with, beside the items.
-    pub fn vouchers(&self) -> &Vouchers {
-        &self.vouchers
-    }
-
-    pub fn grounds(&self) -> &Grounds {
-        &self.grounds
-    }
-
-    /// Whether the binding that was signed covers the TLS channel.
-    pub fn channel_bound(&self) -> bool {
-        self.exporter.is_some()
-    }
-
-    /// The agent's key was certified: now, or at the attestation its certificate rests on.
-    pub fn key_in_tpm(&self) -> bool {
-        self.row.svid_key_in_tpm
-    }
-
-    /// When the challenge was sent, on both clocks.
-    pub fn quoted(&self) -> Moment {
-        self.quoted
-    }
-
-    pub fn counters(&self) -> Option<Counters> {
-        self.row.counters
-    }
-
-    pub fn items(&self) -> &[Received] {
-        &self.items
-    }
-
-    /// What the verdict will not cover, each with its reason; the claims' own list included.
-    pub fn not_checked(&self) -> &[String] {
-        &self.not_checked
-    }
-
-    /// What was borne in the chain of whoever vouches for the machine; the claims have their own.
-    pub fn warnings(&self) -> &[Finding] {
-        &self.warnings
     }
 }
 

@@ -10,6 +10,7 @@ use assay_tdx::appraise::Grace;
 use serde::Deserialize;
 
 use crate::clock::Span;
+use crate::policy::PolicyConfig;
 
 /// The strict defaults, or an operator's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,14 +23,6 @@ pub struct Confidential {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfidentialError(String);
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Syntax {
-    snp: assay_snp::Policy,
-    tdx: TdxSyntax,
-    nitro: assay_nitro::Policy,
-}
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -47,21 +40,32 @@ pub(super) struct TdxSyntax {
     platform_grace: Option<Span>,
     max_collateral_age: Option<Span>,
     min_evaluation_number: u32,
+    /// 48 bytes in hex.
+    mrtd: BTreeSet<String>,
     /// PIIDs, 16 bytes in hex.
     platforms: Option<BTreeSet<String>>,
 }
 
 impl Confidential {
-    /// Unknown keys are refused with key and line.
+    /// The tables of a whole policy file, or of one that has them alone. Unknown keys are refused
+    /// with key and line.
     pub fn parse(text: &str) -> Result<Self, ConfidentialError> {
-        let syntax: Syntax = toml::from_str(text)
+        let PolicyConfig { snp, tdx, nitro, .. } = toml::from_str(text)
             .map_err(|error| ConfidentialError(error.to_string().trim_end().to_owned()))?;
-        Ok(Self { snp: syntax.snp, tdx: syntax.tdx.judged()?, nitro: syntax.nitro })
+        Self::judged(snp, tdx, nitro)
+    }
+
+    pub(super) fn judged(
+        snp: assay_snp::Policy,
+        tdx: TdxSyntax,
+        nitro: assay_nitro::Policy,
+    ) -> Result<Self, ConfidentialError> {
+        Ok(Self { snp, tdx: tdx.judged()?, nitro })
     }
 }
 
 impl TdxSyntax {
-    pub(super) fn judged(self) -> Result<TdxPolicy, ConfidentialError> {
+    fn judged(self) -> Result<TdxPolicy, ConfidentialError> {
         let grace = match (self.collateral_grace, self.platform_grace) {
             (None, None) => Grace::None,
             (Some(grace), None) => Grace::Collateral(grace.0),
@@ -88,16 +92,22 @@ impl TdxSyntax {
             grace,
             max_collateral_age: self.max_collateral_age.map(|age| age.0),
             min_evaluation_number: self.min_evaluation_number,
-            platforms: self.platforms.map(platforms).transpose()?,
+            mrtd: listed("tdx.mrtd", self.mrtd)?,
+            platforms: self.platforms.map(|ids| listed("tdx.platforms", ids)).transpose()?,
         })
     }
 }
 
-fn platforms(listed: BTreeSet<String>) -> Result<BTreeSet<[u8; 16]>, ConfidentialError> {
+fn listed<const N: usize>(
+    key: &str,
+    listed: BTreeSet<String>,
+) -> Result<BTreeSet<[u8; N]>, ConfidentialError> {
     let parsed = listed.iter().map(|text| {
         let bytes = hex::decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        let expected = "32 hex digits expected";
-        bytes.ok_or_else(|| ConfidentialError(format!("`tdx.platforms`: `{text}`, {expected}")))
+        let expected = N.saturating_mul(2);
+        bytes.ok_or_else(|| {
+            ConfidentialError(format!("`{key}`: `{text}`, {expected} hex digits expected"))
+        })
     });
     parsed.collect()
 }
@@ -121,11 +131,14 @@ mod tests {
         let policy = Confidential::parse(text).unwrap();
         assert!(policy.tdx.tcb_status.contains(&TcbStatus::SwHardeningNeeded));
         assert!(policy.snp.allow_debug && !policy.nitro.allow_debug);
+        let whole = format!("tpm_class = [\"vtpm\"]\nrequire_link = false\n{text}");
+        assert_eq!(Confidential::parse(&whole).unwrap(), policy, "a server's own file");
         let told = Confidential::parse("[tdx]\ndebgu = true\n").unwrap_err().to_string();
         assert!(told.contains("debgu") && told.contains("line 2"), "{told}");
         for text in [
             "[tdx]\ncollateral_grace = \"1d\"\nplatform_grace = \"1d\"\n",
             "[tdx]\nplatforms = [\"00\"]\n",
+            "[tdx]\nmrtd = [\"00\"]\n",
             "[tdx]\ntcb_status = [\"Fine\"]\n",
         ] {
             assert!(Confidential::parse(text).is_err(), "{text}");

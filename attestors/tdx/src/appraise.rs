@@ -34,6 +34,8 @@ pub struct TdxPolicy {
     /// Collateral issued longer ago than this is refused though it is valid.
     pub max_collateral_age: Option<Duration>,
     pub min_evaluation_number: u32,
+    /// Measurements of what may have been launched; none listed: any.
+    pub mrtd: BTreeSet<[u8; 48]>,
     /// Platform instances that may run TDs; nothing means any.
     pub platforms: Option<BTreeSet<[u8; 16]>>,
 }
@@ -69,6 +71,7 @@ impl Default for TdxPolicy {
             grace: Grace::None,
             max_collateral_age: None,
             min_evaluation_number: 0,
+            mrtd: BTreeSet::new(),
             platforms: None,
         }
     }
@@ -100,6 +103,7 @@ pub fn appraise(claims: &Claims, policy: &TdxPolicy) -> Vec<Finding> {
     tcb(claims, policy, &mut findings);
     collateral(claims, policy, &mut findings);
     platform(claims, policy, &mut findings);
+    launched(claims, policy, &mut findings);
     findings
 }
 
@@ -283,6 +287,19 @@ fn platform(claims: &PlatformClaims, policy: &TdxPolicy, findings: &mut Vec<Find
             "policy: tdx.platforms",
         ));
     }
+}
+
+fn launched(claims: &Claims, policy: &TdxPolicy, findings: &mut Vec<Finding>) {
+    if policy.mrtd.is_empty() || policy.mrtd.contains(claims.mrtd()) {
+        return;
+    }
+    findings.push(Finding::new(
+        Reason::RegisterMismatch,
+        "mrtd",
+        hex::encode(claims.mrtd()),
+        format!("one of {} listed", policy.mrtd.len()),
+        "policy: tdx.mrtd",
+    ));
 }
 
 fn names(allowed: &BTreeSet<TcbStatus>) -> String {
