@@ -23,7 +23,7 @@ use crate::reference::profile::Root;
 use crate::reference::set;
 use crate::reference::set::DigestSet;
 
-mod json;
+pub(super) mod json;
 pub mod keylime;
 pub mod pcrlock;
 
@@ -57,6 +57,7 @@ pub struct Imported {
     /// As the draft's `origin` has it: `imported: …`.
     pub origin: String,
     pub banks: Vec<HashAlgorithm>,
+    pub quirks: BTreeSet<String>,
     pub components: Vec<Component>,
     /// Digests by the name of their set.
     pub digests: BTreeMap<String, DigestSet>,
@@ -92,6 +93,7 @@ impl Imported {
             root,
             origin,
             banks: Vec::new(),
+            quirks: BTreeSet::new(),
             components: Vec::new(),
             digests: BTreeMap::new(),
             words: BTreeMap::new(),
@@ -109,14 +111,16 @@ impl Imported {
     pub fn profile(&self, id: &str) -> String {
         let mut text = self.head();
         let banks: Vec<String> = self.banks.iter().map(|bank| quoted(bank.name())).collect();
+        let quirks: Vec<String> = self.quirks.iter().map(|quirk| quoted(quirk)).collect();
         let _ = write!(
             text,
-            "schema = \"{}\"\nid = {}\nserial = 1\nroot = \"{}\"\nbanks = [{}]\n\n\
-             [select]\nby = \"enrolment\"\n",
+            "schema = \"{}\"\nid = {}\nserial = 1\nroot = \"{}\"\nbanks = [{}]\n\
+             quirks = [{}]\n\n[select]\nby = \"enrolment\"\n",
             profile::SCHEMA,
             quoted(id),
             self.root.name(),
-            banks.join(", ")
+            banks.join(", "),
+            quirks.join(", ")
         );
         for component in &self.components {
             self.component(component, &mut text);

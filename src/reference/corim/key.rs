@@ -10,6 +10,8 @@ pub(super) enum Key {
     Registers { component: String, variant: String },
     /// The rule of a register of a component.
     Rule { component: String, register: u32 },
+    /// A quirk that the profile lives with.
+    Quirk { name: String },
     /// One row.
     Row { component: String, variant: String, register: u32, class: String, ordered: bool, at: u32 },
 }
@@ -21,6 +23,7 @@ impl Key {
             [component, variant] => {
                 Key::Registers { component: plain(component)?, variant: plain(variant)? }
             }
+            ["", "", "quirk", name] => Key::Quirk { name: plain(name)? },
             [component, "", "rule", register] => {
                 Key::Rule { component: plain(component)?, register: register.parse().ok()? }
             }
@@ -50,6 +53,7 @@ impl std::fmt::Display for Key {
             Key::Rule { component, register } => {
                 write!(f, "{}//rule/{register}", escaped(component))
             }
+            Key::Quirk { name } => write!(f, "//quirk/{}", escaped(name)),
             Key::Row { component, variant, register, class, ordered, at } => {
                 let mark = if *ordered { '#' } else { '~' };
                 let (component, variant) = (escaped(component), escaped(variant));
@@ -102,6 +106,7 @@ mod tests {
         for key in [
             Key::Registers { component: name(), variant: name() },
             Key::Rule { component: name(), register: 4 },
+            Key::Quirk { name: name() },
             Key::Row {
                 component: name(),
                 variant: name(),

@@ -272,7 +272,12 @@ fn place(
     };
     match (key, found.what) {
         (Some(Key::Rule { component, register }), What::Name(rule)) => {
-            component_of(imported, &component).rules.insert(register, rule);
+            let component = component_of(imported, &component);
+            component.rules.insert(register, rule);
+            on(component, register);
+        }
+        (Some(Key::Quirk { name }), What::Name(_)) => {
+            imported.quirks.insert(name);
         }
         (Some(Key::Row { component, variant, register, class, ordered, at }), What::Digests(v)) => {
             let component = component_of(imported, &component);

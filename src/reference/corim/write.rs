@@ -30,6 +30,10 @@ pub struct Exported {
 pub fn write(profile: &Profile, now: Time) -> Exported {
     let mut not_exported = Vec::new();
     let mut measurements: Vec<Vec<u8>> = Vec::new();
+    for quirk in &profile.quirks {
+        let key = Key::Quirk { name: quirk.clone() };
+        measurements.push(measurement(&key, NAME, |w| w.text(quirk)));
+    }
     for component in &profile.components {
         let name = &component.name;
         if let Demand::Rule(rules) = &component.demand {
