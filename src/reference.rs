@@ -10,6 +10,7 @@
 //! | [`draft`] | profiles as they are written |
 //! | [`learn`] | a draft out of logs of good boots |
 //! | [`import`], [`corim`] | reference values in the forms of others |
+//! | [`pcr_signature`] | registers that somebody signed before the boot |
 //! | [`predict`] | the next boot's values, from files |
 //! | [`ima_rules`] | what is asked of the kernel's list of files |
 //! | [`signature`] | who vouches for a profile or a set |
@@ -29,6 +30,7 @@ pub mod ima_rules;
 pub mod import;
 pub mod learn;
 pub mod pattern;
+pub mod pcr_signature;
 pub mod predict;
 pub mod profile;
 pub mod requirement;

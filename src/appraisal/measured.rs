@@ -31,6 +31,7 @@ use assay_evidence::time::Time;
 
 use crate::appraisal::boot_facts;
 use crate::appraisal::literal;
+use crate::appraisal::vouched;
 use crate::reference::Component;
 use crate::reference::Demand;
 use crate::reference::Profile;
@@ -89,7 +90,8 @@ pub struct Nearest {
 pub struct Given<'a> {
     /// The signed values of every bank that is switched on.
     pub quoted: &'a Registers,
-    /// Texts that the host sent because the log has only their digests.
+    /// Texts that the host sent: preimages of digests in the log, and signatures of registers. Each
+    /// is worth what stands behind it.
     pub preimages: &'a [&'a [u8]],
     /// Names of candidate variants that count for this node.
     pub candidates: &'a BTreeSet<String>,
@@ -279,9 +281,7 @@ impl<'p, 'a, 'l> Judge<'p, 'a, 'l> {
             }
         }
         let decided = self.profile.decided();
-        let read = |component: &&Component| {
-            matches!(component.demand, Demand::Rule(_) | Demand::Vouched(_))
-        };
+        let read = |component: &&Component| matches!(component.demand, Demand::Rule(_));
         let by_log: BTreeSet<u32> = self
             .profile
             .components
@@ -344,14 +344,16 @@ impl<'p, 'a, 'l> Judge<'p, 'a, 'l> {
                 self.later.extend(found.into_iter().map(|finding| (DIGEST, finding)));
             }
             Demand::Vouched(vouched) => {
-                let finding = Finding {
-                    code: Reason::NotSupported,
-                    claim: format!("component.{}", component.name),
-                    found: format!("vouched by {}", vouched.by),
-                    expected: "a rule or literals".to_owned(),
-                    source: self.source(component, component.line),
-                };
-                self.later.push((DIGEST, finding));
+                let found = vouched::appraise(
+                    component,
+                    vouched,
+                    self.given.preimages,
+                    &self.deciding,
+                    self.given.quoted,
+                    &|bank, register| self.replay.value(bank, register),
+                    &self.source(component, component.line),
+                );
+                self.later.extend(found.into_iter().map(|finding| (DIGEST, finding)));
             }
             Demand::Record { .. } | Demand::Read => {}
         }

@@ -25,6 +25,7 @@ use crate::reference::fields::Written;
 use crate::reference::fields::refused;
 use crate::reference::grammar::Rule;
 use crate::reference::ima_rules::ImaRules;
+use crate::reference::pcr_signature::PHASES;
 use crate::reference::requirement::Requirement;
 use crate::reference::set::Content;
 use crate::reference::set::DigestSet;
@@ -484,6 +485,9 @@ impl Vouched {
             return Err(refused(line, "keys", "[]", "at least one key"));
         }
         let phase = fields.text("phase")?;
+        if let Some(phase) = phase.as_deref().filter(|phase| !PHASES.contains(phase)) {
+            return Err(refused(line, "phase", phase, &PHASES.join(", ")));
+        }
         fields.finish()?;
         Ok(Self { by, keys, phase })
     }

@@ -37,6 +37,9 @@ pub struct ExplainArgs {
     /// Text that the log has only as a digest, such as `/proc/cmdline`; may be given again
     #[arg(long, value_name = "FILE")]
     preimage: Vec<PathBuf>,
+    /// Signatures of the boot's registers, as `systemd-measure sign` writes them (`.pcrsig`)
+    #[arg(long, value_name = "FILE")]
+    pcrsig: Option<PathBuf>,
     /// Candidate variant that counts for this host; may be given again
     #[arg(long, value_name = "NAME")]
     candidate: Vec<String>,
@@ -57,7 +60,8 @@ impl ExplainArgs {
         let given =
             self.pcrs.as_ref().map(|path| measured::registers(&inputs, path)).transpose()?;
         let list = self.ima.as_ref().map(|path| measured::read_list(&inputs, path)).transpose()?;
-        let texts = measured::texts(&inputs, &self.preimage)?;
+        let mut texts = measured::texts(&inputs, &self.preimage)?;
+        texts.extend(inputs.read_optional(self.pcrsig.as_ref())?);
         let preimages: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
         let mut parts = vec![bytes.as_slice()];
         parts.extend(list.as_deref());

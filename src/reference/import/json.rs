@@ -15,14 +15,14 @@ use serde_json::Value;
 use crate::reference::import::ImportError;
 
 /// The whole text, nested as deep as the reader allows (128).
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, ImportError> {
+pub fn parse(bytes: &[u8]) -> Result<Value, ImportError> {
     serde_json::from_slice::<Strict>(bytes)
         .map(|strict| strict.0)
         .map_err(|error| ImportError::Json(error.to_string()))
 }
 
 /// What kind of value stands there, for a message.
-pub(super) fn kind(value: Option<&Value>) -> String {
+pub fn kind(value: Option<&Value>) -> String {
     match value {
         None => "missing".to_owned(),
         Some(Value::Null) => "null".to_owned(),
