@@ -2,8 +2,8 @@
 //! policy; offline, pure, repeatable.
 
 mod confidential;
-mod host;
-mod measurements;
+pub(super) mod host;
+pub(super) mod measurements;
 mod tpm;
 
 use clap::Subcommand;

@@ -6,6 +6,7 @@ mod import;
 mod learn;
 mod predict;
 mod sign;
+mod simulate;
 mod trial;
 
 use clap::Subcommand;
@@ -30,6 +31,10 @@ pub enum ProfileCommand {
     #[command(after_help = "Example:\n  assay profile predict --uki /efi/EFI/Linux/6.1.193.efi \
         --name 6.1.193 --profile acme/web")]
     Predict(predict::PredictArgs),
+    /// Say which hosts would lose their identity under a profile, by their stored evidence
+    #[command(after_help = "Example:\n  assay profile simulate --profile acme/web-next \
+        --current acme/web evidence/*")]
+    Simulate(simulate::SimulateArgs),
     /// Take reference values that others wrote into a draft
     #[command(after_help = "Example:\n  assay profile import --from pcrlock /var/lib/pcrlock.d \
         --id acme/web --out acme/web")]
@@ -53,6 +58,7 @@ impl ProfileCommand {
             Self::Explain(args) => args.run(),
             Self::Test(args) => args.run(),
             Self::Predict(args) => args.run(),
+            Self::Simulate(args) => args.run(),
             Self::Import(args) => args.run(),
             Self::Export(args) => args.run(),
             Self::Sign(args) => args.run(),

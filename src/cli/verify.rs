@@ -5,7 +5,7 @@
 
 pub mod azure;
 mod certify;
-mod ek;
+pub mod ek;
 mod key;
 pub mod nitro;
 pub mod snp;

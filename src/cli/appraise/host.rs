@@ -9,6 +9,9 @@ use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::Registers;
 use assay_evidence::Time;
+use assay_evidence::chain::Expired;
+use assay_evidence::chain::Lists;
+use assay_evidence::chain::Rules;
 use assay_tpm::AttestationKey;
 use assay_tpm::Claims;
 use assay_tpm::Error;
@@ -17,6 +20,8 @@ use assay_tpm::Expected;
 use assay_tpm::ProvedKey;
 use assay_tpm::Public;
 use assay_tpm::Signed;
+use assay_tpm::endorsement;
+use assay_tpm::endorsement::EndorsementCertificate;
 use assay_tpm::pcr_file::PcrFile;
 use assay_tpm::structures::attest::Attested;
 use assay_tpm::verify::Selection;
@@ -27,13 +32,16 @@ use serde_json::Value;
 use serde_json::json;
 
 use crate::cli::appraise::measurements;
+use crate::cli::appraise::measurements::Reference;
 use crate::cli::appraise::measurements::ReferenceArgs;
 use crate::cli::appraise::measurements::Said;
 use crate::cli::input;
 use crate::cli::input::Inputs;
+use crate::cli::judgement::Judgement;
 use crate::cli::measured;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
+use crate::cli::verify::ek;
 
 /// Names by which a folder may hold each thing, ours first.
 const LOGS: [&str; 3] = ["eventlog", "eventlog.bin", "binary_bios_measurements"];
@@ -41,6 +49,8 @@ const LISTS: [&str; 5] = ["ima", "ima.bin", "binary_runtime_measurements", "ima.
 const VALUES: [&str; 3] = ["pcrs", "pcrs.yaml", "pcrs.bin"];
 const KEYS: [&str; 2] = ["ak.pub", "ak.pem"];
 const TEXTS: [&str; 2] = ["cmdline", "cmdline.txt"];
+const SIGNATURES: [&str; 2] = ["tpm2-pcr-signature.json", "pcrsig"];
+const EK_CERTIFICATES: [&str; 2] = ["ek.crt", "ek-rsa.crt"];
 const NONCES: [&str; 2] = ["nonce.hex", "nonce"];
 /// Quotes of one folder: one per bank.
 const MAX_QUOTES: usize = 8;
@@ -56,6 +66,10 @@ pub struct HostArgs {
     /// freshness
     #[arg(long, value_name = "HEX")]
     nonce: Option<String>,
+    /// Signatures of the boot's registers, as `systemd-measure sign` writes them; the folder's own
+    /// `tpm2-pcr-signature.json` if left out
+    #[arg(long, value_name = "FILE")]
+    pcrsig: Option<PathBuf>,
     /// Time to judge at, RFC 3339; now if left out
     #[arg(long, value_name = "TIME")]
     at: Option<Time>,
@@ -67,7 +81,17 @@ struct Files {
     ak: Vec<u8>,
     values: Option<Vec<u8>>,
     nonce: Vec<u8>,
+    ek_certificate: Option<Vec<u8>>,
     said: Said,
+}
+
+/// A folder, judged.
+pub struct Judged {
+    /// The evidence is genuine, whatever else is said of it.
+    pub genuine: bool,
+    pub judgement: Judgement,
+    /// What to show beside: events, and the nearest variants.
+    pub shown: Value,
 }
 
 impl HostArgs {
@@ -75,40 +99,66 @@ impl HostArgs {
         let inputs = Inputs::default();
         let reference = self.reference.read(&inputs)?;
         measurements::demand_tpm(&reference)?;
-        let files = self.files(&inputs)?;
+        let signatures = inputs.read_optional(self.pcrsig.as_ref())?;
+        let nonce = self.nonce.as_deref();
         let now = input::at(self.at);
-        let statements: Vec<&[u8]> = files
-            .quotes
-            .iter()
-            .map(|(quote, signature)| Signed::from_files(quote, signature).attest)
-            .collect();
-        let mut judgement = reference.judgement(measured::evidence_id(&statements));
-        if self.nonce.is_none() {
-            let text = "freshness: the nonce is the folder's own word";
-            judgement.not_checked.push(text.to_owned());
-        }
-        let mut shown = json!({});
-        match verified(&files) {
-            Err(faults) => judgement.findings.extend(faults),
-            Ok((claims, registers)) => {
-                judgement.claims = claims_json(&claims, &registers);
-                for claims in &claims {
-                    judgement.warnings.extend(claims.warnings().iter().cloned());
-                    let gaps = claims.not_checked().iter().map(ToString::to_string);
-                    judgement.not_checked.extend(gaps);
-                }
-                shown = reference.judge(&files.said, &registers, now, &mut judgement);
-            }
-        }
-        judgement.not_checked.sort();
-        judgement.not_checked.dedup();
-        let mut answer = judgement.answer();
-        measured::merge(&mut answer.json, shown);
+        let judged = judge(&self.folder, nonce, signatures, &inputs, &reference, now)?;
+        let mut answer = judged.judgement.answer();
+        measured::merge(&mut answer.json, judged.shown);
         Ok(answer)
     }
+}
 
-    fn files(&self, inputs: &Inputs) -> Result<Files, Failure> {
-        let folder = &self.folder;
+/// Reads a folder and judges it. Without `nonce` the folder's own counts, and that is told.
+pub fn judge(
+    folder: &Path,
+    nonce: Option<&str>,
+    signatures: Option<Vec<u8>>,
+    inputs: &Inputs,
+    reference: &Reference,
+    now: Time,
+) -> Result<Judged, Failure> {
+    let mut files = Files::read(folder, nonce, inputs)?;
+    if let Some(signatures) = signatures {
+        files.said.texts.push(signatures);
+    }
+    let statements: Vec<&[u8]> = files
+        .quotes
+        .iter()
+        .map(|(quote, signature)| Signed::from_files(quote, signature).attest)
+        .collect();
+    let mut judgement = reference.judgement(measured::evidence_id(&statements));
+    if nonce.is_none() {
+        let text = "freshness: the nonce is the folder's own word";
+        judgement.not_checked.push(text.to_owned());
+    }
+    let mut shown = json!({});
+    let verified = verified(&files);
+    let genuine = verified.is_ok();
+    match verified {
+        Err(faults) => judgement.findings.extend(faults),
+        Ok((claims, registers)) => {
+            judgement.claims = claims_json(&claims, &registers);
+            for claims in &claims {
+                judgement.warnings.extend(claims.warnings().iter().cloned());
+                let gaps = claims.not_checked().iter().map(ToString::to_string);
+                judgement.not_checked.extend(gaps);
+            }
+            if let Some(first) = claims.first() {
+                let endorsement = files.endorsement(now);
+                let known = measurements::known(first, endorsement.as_ref());
+                reference.judge_policy(&known, now, &mut judgement);
+            }
+            shown = reference.judge(&files.said, &registers, now, &mut judgement);
+        }
+    }
+    judgement.not_checked.sort();
+    judgement.not_checked.dedup();
+    Ok(Judged { genuine, judgement, shown })
+}
+
+impl Files {
+    fn read(folder: &Path, nonce: Option<&str>, inputs: &Inputs) -> Result<Files, Failure> {
         let missing = |what: &str| {
             Failure::new(format!("`{}` holds no {what}", folder.display()))
                 .hint("`assay attest --out DIR --nonce HEX` writes such a folder")
@@ -134,7 +184,7 @@ impl HostArgs {
             return Err(missing("quote (`quote.msg` with `quote.sig`)"));
         }
         let ak = found(folder, &KEYS).ok_or_else(|| missing("attestation key (`ak.pub`)"))?;
-        let nonce = match (&self.nonce, found(folder, &NONCES)) {
+        let nonce = match (nonce, found(folder, &NONCES)) {
             (Some(nonce), _) => input::nonce(nonce)?,
             (None, Some(path)) => {
                 let text = String::from_utf8_lossy(&inputs.read(&path)?).trim().to_owned();
@@ -146,15 +196,26 @@ impl HostArgs {
         let said = Said {
             log: found(folder, &LOGS).map(|p| measured::read_log(inputs, &p)).transpose()?,
             list: found(folder, &LISTS).map(|p| measured::read_list(inputs, &p)).transpose()?,
-            texts: read(found(folder, &TEXTS))?.into_iter().collect(),
+            texts: read(found(folder, &TEXTS))?
+                .into_iter()
+                .chain(read(found(folder, &SIGNATURES))?)
+                .collect(),
         };
         Ok(Files {
             quotes,
             ak: inputs.read(&ak)?,
             values: read(found(folder, &VALUES))?,
             nonce,
+            ek_certificate: read(found(folder, &EK_CERTIFICATES))?,
             said,
         })
+    }
+
+    /// Only what leads to a root that ships counts; nothing here ties it to the attestation key.
+    fn endorsement(&self, now: Time) -> Option<EndorsementCertificate> {
+        let file = self.ek_certificate.as_deref()?;
+        let rules = Rules { now, expired: Expired::Warn, lists: Lists::None };
+        endorsement::verify_file(&rules, file, None, &[], &ek::built_in()).ok()
     }
 }
 

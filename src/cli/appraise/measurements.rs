@@ -1,6 +1,7 @@
 //! The part of a judgement that is about measured state, for every kind of evidence.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::path::PathBuf;
 
 use assay_eventlog::Grading;
@@ -12,6 +13,9 @@ use assay_evidence::Finding;
 use assay_evidence::Reason;
 use assay_evidence::Registers;
 use assay_evidence::Time;
+use assay_tpm::Claims;
+use assay_tpm::endorsement::EkRoot;
+use assay_tpm::endorsement::EndorsementCertificate;
 use clap::Args;
 use serde_json::Value;
 use serde_json::json;
@@ -19,12 +23,14 @@ use serde_json::json;
 use crate::appraisal;
 use crate::appraisal::FilesHeard;
 use crate::appraisal::Given;
+use crate::appraisal::KnownTpm;
 use crate::cli::input::Inputs;
 use crate::cli::judgement::Judgement;
 use crate::cli::measured;
 use crate::cli::output::Failure;
 use crate::policy::Policy;
 use crate::reference::Profile;
+use crate::reference::ek_roots;
 use crate::reference::files::Loaded;
 use crate::reference::profile::Root;
 
@@ -48,6 +54,7 @@ pub struct ReferenceArgs {
 /// The same, read.
 pub struct Reference {
     loaded: Option<Loaded>,
+    policy: Policy,
     candidates: BTreeSet<String>,
     accept_warnings: bool,
 }
@@ -63,23 +70,55 @@ pub struct Said {
 impl ReferenceArgs {
     pub fn read(&self, inputs: &Inputs) -> Result<Reference, Failure> {
         let loaded = self.profile.as_deref().map(measured::profile).transpose()?;
-        if let Some(path) = &self.policy {
-            let text = String::from_utf8(inputs.read(path)?)
-                .map_err(|_| Failure::new(format!("`{}` is no text", path.display())))?;
-            Policy::parse(&text)
-                .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
-        }
-        Ok(Reference {
-            loaded,
-            candidates: self.candidate.iter().cloned().collect(),
-            accept_warnings: self.accept_warnings,
-        })
+        let policy = match &self.policy {
+            Some(path) => policy(inputs, path)?,
+            None => Policy::parse("").map_err(|error| Failure::new(error.to_string()))?,
+        };
+        let candidates = self.candidate.iter().cloned().collect();
+        Ok(Reference { loaded, policy, candidates, accept_warnings: self.accept_warnings })
+    }
+}
+
+/// A policy, and the list of advisories that it may name beside it.
+fn policy(inputs: &Inputs, path: &Path) -> Result<Policy, Failure> {
+    let text = String::from_utf8(inputs.read(path)?)
+        .map_err(|_| Failure::new(format!("`{}` is no text", path.display())))?;
+    let list = |named: &Path| {
+        let beside = path.parent().unwrap_or(Path::new(".")).join(named);
+        let bytes = inputs.read(&beside).map_err(|failure| failure.message)?;
+        String::from_utf8(bytes).map_err(|_| "no text".to_owned())
+    };
+    Policy::parse_with(&text, list)
+        .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
+}
+
+/// What a genuine quote and a verified EK certificate show of the TPM. A root that ships says the
+/// class; one given by hand alone says none.
+pub fn known(claims: &Claims, endorsement: Option<&EndorsementCertificate>) -> KnownTpm {
+    let class = endorsement.and_then(|certificate| {
+        let root = certificate.root_sha256();
+        let of = |shipped: &EkRoot| shipped.certificate.sha256() == *root;
+        let packs = ek_roots::shipped().iter().filter(|pack| pack.is_of_endorsement_keys());
+        packs.flat_map(|pack| pack.ek_roots()).find(of).map(|root| root.class)
+    });
+    KnownTpm {
+        class,
+        device: endorsement.map(|certificate| certificate.device().clone()),
+        firmware_version: claims.firmware_version(),
     }
 }
 
 impl Reference {
     pub fn judgement(&self, evidence_id: [u8; 32]) -> Judgement {
         Judgement { evidence_id, accept_warnings: self.accept_warnings, ..Judgement::default() }
+    }
+
+    /// What the policy says of a TPM; what no file shows goes to `not_checked`.
+    pub fn judge_policy(&self, known: &KnownTpm, now: Time, judgement: &mut Judgement) {
+        let judged = appraisal::appraise_policy(known, &self.policy, now);
+        judgement.findings.extend(judged.findings);
+        judgement.warnings.extend(judged.warnings);
+        judgement.not_checked.extend(judged.not_checked);
     }
 
     /// Judges what was said, against signed `quoted` values; gives what to show beside.

@@ -30,6 +30,9 @@ pub struct TpmAppraiseArgs {
     /// Text that the log has only as a digest, such as `/proc/cmdline`; may be given again
     #[arg(long, value_name = "FILE")]
     preimage: Vec<PathBuf>,
+    /// Signatures of the boot's registers, as `systemd-measure sign` writes them (`.pcrsig`)
+    #[arg(long, value_name = "FILE")]
+    pcrsig: Option<PathBuf>,
 }
 
 impl TpmAppraiseArgs {
@@ -37,18 +40,21 @@ impl TpmAppraiseArgs {
         let inputs = Inputs::default();
         let reference = self.reference.read(&inputs)?;
         measurements::demand_tpm(&reference)?;
-        let said = Said {
+        let mut said = Said {
             log: self.eventlog.as_ref().map(|p| measured::read_log(&inputs, p)).transpose()?,
             list: self.ima.as_ref().map(|p| measured::read_list(&inputs, p)).transpose()?,
             texts: measured::texts(&inputs, &self.preimage)?,
         };
+        said.texts.extend(inputs.read_optional(self.pcrsig.as_ref())?);
         let now = input::at(self.verify.key.at);
         let (verified, evidence_id) = self.verify.verified(&inputs)?;
         let mut judgement = reference.judgement(evidence_id);
         let mut shown = json!({});
         match verified {
             Err(faults) => judgement.findings.extend(faults),
-            Ok((claims, _)) => {
+            Ok((claims, believed)) => {
+                let known = measurements::known(&claims, believed.endorsement.as_ref());
+                reference.judge_policy(&known, now, &mut judgement);
                 judgement.claims = serde_json::to_value(&claims).unwrap_or_default();
                 judgement.warnings.extend(claims.warnings().iter().cloned());
                 judgement.not_checked.extend(claims.not_checked().iter().map(ToString::to_string));

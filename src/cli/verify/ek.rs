@@ -137,7 +137,7 @@ impl EkArgs {
 
 /// All packs with roots of endorsement keys: what kind of TPM a root vouches for is told with the
 /// verdict.
-fn built_in() -> Anchors {
+pub fn built_in() -> Anchors {
     let packs: Vec<_> =
         ek_roots::shipped().iter().filter(|pack| pack.is_of_endorsement_keys()).collect();
     Anchors::new(
