@@ -15,6 +15,7 @@ mod cache;
 mod entry;
 mod fetch;
 mod https;
+mod line;
 mod service;
 mod subject;
 mod vendor;
@@ -35,6 +36,7 @@ use assay_tdx::endorsement::Wanted as TdxWanted;
 
 use crate::clock::Clock;
 use crate::endorsement::fetch::Fetcher;
+use crate::endorsement::fetch::Need;
 
 pub use bundle::Bundle;
 pub use bundle::BundleError;
@@ -268,7 +270,9 @@ impl Endorsements {
     /// certificates is the caller's to look at first.
     ///
     /// `source` is who showed the report, as it is counted: what is asked for on the word of
-    /// evidence that is not verified yet is bounded for each source.
+    /// evidence that is not verified yet is bounded for each source, and waits behind those who
+    /// ask for less. Of what is proved already, take what an attacker has the fewest of: a node
+    /// whose TPM is known, before an address.
     ///
     /// A list that cannot be had is said in `missing`: whether a chain is good without is for the
     /// policy.
@@ -349,18 +353,19 @@ impl Endorsements {
         grace: Duration,
     ) -> Result<Arc<Entry>, Unavailable> {
         let now = self.0.clock.now();
-        let kept = self.on_disk(subject.clone(), now).await;
+        let kept = self.on_disk(subject.clone()).await;
         if let Some(entry) = &kept
             && entry.is_current(now, Duration::ZERO)
         {
             self.0.fetcher.counted().kept.fetch_add(1, Ordering::Relaxed);
             if entry.is_renewable() && now.since(entry.fetched_at()) >= self.0.renew_after {
                 // Nobody waits for it, and whether it comes is seen the next time.
-                let _ = self.0.fetcher.start(&subject, source);
+                let _ = self.0.fetcher.start(&subject, source, Need::Renewal);
             }
             return Ok(Arc::clone(entry));
         }
-        match (self.0.fetcher.fetch(&subject, source).await, kept) {
+        let need = if kept.is_some() { Need::Renewal } else { Need::First };
+        match (self.0.fetcher.fetch(&subject, source, need).await, kept) {
             (Ok(entry), _) if entry.is_current(now, grace) => Ok(entry),
             (Ok(entry), _) => {
                 Err(Unavailable::Ended { subject, until: entry.dates().1, cause: None })
@@ -383,16 +388,9 @@ impl Endorsements {
         self.0.clock.now()
     }
 
-    /// What the cache has; what is overdue in memory may have been replaced on disk.
-    async fn on_disk(&self, subject: Subject, now: Time) -> Option<Arc<Entry>> {
+    async fn on_disk(&self, subject: Subject) -> Option<Arc<Entry>> {
         let shared = Arc::clone(&self.0);
-        let reading = tokio::task::spawn_blocking(move || {
-            let found = shared.cache.find(&subject)?;
-            match found.is_current(now, Duration::ZERO) {
-                true => Some(found),
-                false => shared.cache.read_again(&subject),
-            }
-        });
+        let reading = tokio::task::spawn_blocking(move || shared.cache.find(&subject));
         reading.await.ok().flatten()
     }
 }

@@ -147,6 +147,11 @@ fn the_commands_of_the_page_on_evidence_do_what_it_shows_in_a_clone() {
 }
 
 #[test]
+fn the_commands_of_the_page_on_endorsements_do_what_it_shows_in_a_clone() {
+    hold_in(Path::new(env!("CARGO_MANIFEST_DIR")), "endorsements.md", &[]);
+}
+
+#[test]
 fn a_line_that_is_not_there_is_caught() {
     assert!(fits("a … c", "a  b   c"));
     assert!(fits("… hash affirming …", "1f hash   affirming  software"));

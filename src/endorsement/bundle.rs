@@ -222,7 +222,12 @@ impl Opened {
         if made_at > now + MAX_AHEAD {
             return Err(BundleError::Future { made_at, now });
         }
-        let mut signers = Signers::read(cache.folder());
+        // Two imports at once are one after the other, for the record as for the entries.
+        let importing = cache.folder().join(IMPORTING);
+        let failed = |source| CacheError::Write { path: importing.clone(), source };
+        let alone = File::options().create(true).append(true).open(&importing).map_err(failed)?;
+        alone.lock().map_err(failed)?;
+        let mut signers = Signers::read(cache.folder())?;
         let last = signers.last(&self.signer).filter(|last| made_at < *last);
         if let (Some(last), false) = (last, allow_older) {
             return Err(BundleError::Older { made_at, last });
@@ -255,9 +260,16 @@ impl Opened {
 struct Signers(BTreeMap<String, Time>);
 
 impl Signers {
-    fn read(folder: &Path) -> Signers {
-        let text = fs::read(folder.join(SIGNERS)).unwrap_or_default();
-        Signers(serde_json::from_slice(&text).unwrap_or_default())
+    fn read(folder: &Path) -> Result<Signers, CacheError> {
+        let path = folder.join(SIGNERS);
+        let unread = |fault: String| CacheError::Signers { path: path.clone(), fault };
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Signers)
+                .map_err(|error| unread(error.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Signers::default()),
+            Err(error) => Err(unread(error.to_string())),
+        }
     }
 
     fn last(&self, signer: &[u8; 32]) -> Option<Time> {
@@ -305,6 +317,7 @@ pub const PAYLOAD_TYPE: &str = "application/vnd.assay.endorsement-bundle+json";
 const SCHEMA: &str = "endorsement-bundle/1";
 const WHAT: &str = "bundle";
 const SIGNERS: &str = "signers.json";
+const IMPORTING: &str = "import.lock";
 /// Promises of docs/reference/limits.md.
 const MAX_ENTRIES: usize = 16_384;
 pub const MAX_BUNDLE: usize = 128 * 1024 * 1024;

@@ -4,21 +4,24 @@
 //! canonical, or no longer verifies counts as absent: the cache saves a way to the vendor and is
 //! trusted with nothing. An entry never makes place for one that was issued before it.
 //!
-//! Another process may put files here (`assay endorsement import`): what is missing or overdue in
-//! memory is looked for on disk again.
+//! Another process may put files here (`assay endorsement import`): at each use it is asked whether
+//! the file is still the one that was read, and writers of all processes wait for one another.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
+use std::fs::Metadata;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use assay_evidence::Time;
@@ -65,6 +68,9 @@ pub enum CacheError {
     Folder { path: PathBuf, source: io::Error },
     #[error("{}: cannot be written", path.display())]
     Write { path: PathBuf, source: io::Error },
+    /// It keeps old bundles out, so it must not be lost unseen.
+    #[error("{}: the record of imported bundles cannot be read: {fault}", path.display())]
+    Signers { path: PathBuf, fault: String },
     #[error("`{subject}` was issued before the one that is kept")]
     Older { subject: Subject },
 }
@@ -77,10 +83,30 @@ struct Kept {
 
 #[derive(Debug)]
 struct Slot {
-    size: u64,
     /// Used last, and for what was not used since the start, written last.
     used: (u64, SystemTime),
+    /// The file as it was when it was read.
+    stamp: Stamp,
     entry: Option<Arc<Entry>>,
+}
+
+/// Tells one file from the one that took its place: when it was written, how long it is, which
+/// inode it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    written: SystemTime,
+    size: u64,
+    inode: u64,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        Stamp {
+            written: metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            size: metadata.len(),
+            inode: metadata.ino(),
+        }
+    }
 }
 
 impl Cache {
@@ -92,16 +118,17 @@ impl Cache {
         for file in fs::read_dir(folder).map_err(failed)? {
             let file = file.map_err(failed)?;
             let name = file.file_name().to_string_lossy().into_owned();
-            if name.ends_with(UNFINISHED) {
+            let Ok(metadata) = file.metadata() else { continue };
+            let stamp = Stamp::of(&metadata);
+            let age = stamp.written.elapsed().unwrap_or_default();
+            if name.ends_with(UNFINISHED) && age > LEFT_BEHIND {
                 // Of a process that was stopped while it wrote.
                 let _ = fs::remove_file(file.path());
             }
-            let (Some(key), Ok(metadata)) = (name.strip_suffix(SUFFIX), file.metadata()) else {
-                continue;
-            };
-            if key.parse::<Subject>().is_ok() {
-                let written = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                let slot = Slot { size: metadata.len(), used: (0, written), entry: None };
+            if let Some(key) = name.strip_suffix(SUFFIX)
+                && key.parse::<Subject>().is_ok()
+            {
+                let slot = Slot { used: (0, stamp.written), stamp, entry: None };
                 kept.slots.insert(key.to_owned(), slot);
             }
         }
@@ -114,32 +141,44 @@ impl Cache {
         })
     }
 
-    /// What is kept of a subject; read from disk at its first use. Blocks on the disk.
+    /// What is kept of a subject: in memory, or read from disk where the file is new or another
+    /// one. Blocks on the disk.
     pub fn find(&self, subject: &Subject) -> Option<Arc<Entry>> {
+        let key = subject.to_string();
+        let stamp = fs::metadata(self.path(&key)).ok().map(|metadata| Stamp::of(&metadata));
         let known = {
             let mut kept = self.kept();
             kept.uses = kept.uses.saturating_add(1);
             let uses = kept.uses;
-            kept.slots.get_mut(&subject.to_string()).and_then(|slot| {
+            kept.slots.get_mut(&key).and_then(|slot| {
                 slot.used.0 = uses;
-                slot.entry.clone()
+                slot.entry.clone().map(|entry| (entry, slot.stamp))
             })
         };
-        known.or_else(|| self.read_again(subject))
+        match known {
+            Some((entry, read)) if stamp.is_none_or(|stamp| stamp == read) => Some(entry),
+            Some((entry, _)) => match self.read_again(subject) {
+                // Spoilt or older: what was read before is still what its vendor signed.
+                Some(found) if !found.is_older_than(&entry) => Some(found),
+                _ => Some(entry),
+            },
+            None => self.read_again(subject),
+        }
     }
 
-    /// The same, from disk: whatever lies there now.
-    pub fn read_again(&self, subject: &Subject) -> Option<Arc<Entry>> {
+    fn read_again(&self, subject: &Subject) -> Option<Arc<Entry>> {
         let key = subject.to_string();
-        let text = read(&self.path(&key));
-        let size = text.as_ref().map_or(0, |text| size(text));
-        let entry = text.and_then(|text| self.parse(subject, &text)).map(Arc::new);
+        let read = read(&self.path(&key));
+        let (entry, stamp) = read
+            .and_then(|(text, stamp)| Some((Arc::new(self.parse(subject, &text)?), stamp)))
+            .unzip();
         let mut kept = self.kept();
-        match &entry {
-            Some(entry) => kept.put(key, size, entry.clone()),
-            None => {
+        match (&entry, stamp) {
+            (Some(entry), Some(stamp)) => kept.put(key, stamp, entry.clone()),
+            _ if kept.slots.get(&key).is_some_and(|slot| slot.entry.is_none()) => {
                 kept.slots.remove(&key);
             }
+            _ => {}
         }
         entry
     }
@@ -147,6 +186,7 @@ impl Cache {
     /// Keeps an entry, on disk first. One that was issued before what is there is refused.
     pub fn keep(&self, entry: Entry) -> Result<Arc<Entry>, CacheError> {
         let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.alone()?;
         let subject = entry.subject().clone();
         if self.find(&subject).is_some_and(|there| entry.is_older_than(&there)) {
             return Err(CacheError::Older { subject });
@@ -154,12 +194,13 @@ impl Cache {
         let key = subject.to_string();
         let text = write(&entry);
         *writing = writing.saturating_add(1);
-        self.store(&key, &text, *writing)
+        let stamp = self
+            .store(&key, &text, *writing)
             .map_err(|source| CacheError::Write { path: self.path(&key), source })?;
         let entry = Arc::new(entry);
         let gone = {
             let mut kept = self.kept();
-            kept.put(key, size(&text), entry.clone());
+            kept.put(key, stamp, entry.clone());
             kept.beyond(self.room)
         };
         for key in gone {
@@ -214,20 +255,31 @@ impl Cache {
         self.verify(named, body, fetched_at).ok()
     }
 
-    fn store(&self, key: &str, text: &[u8], number: u64) -> io::Result<()> {
-        let unfinished =
-            self.folder.join(format!("{key}.{}-{number}{UNFINISHED}", std::process::id()));
+    fn store(&self, key: &str, text: &[u8], number: u64) -> io::Result<Stamp> {
+        let own = std::process::id();
+        let unfinished = self.folder.join(format!("{key}.{own}-{number}{UNFINISHED}"));
         let written = (|| {
             let mut file = File::create(&unfinished)?;
             file.write_all(text)?;
             file.sync_all()?;
+            let stamp = Stamp::of(&file.metadata()?);
             fs::rename(&unfinished, self.path(key))?;
-            File::open(&self.folder)?.sync_all()
+            File::open(&self.folder)?.sync_all()?;
+            Ok(stamp)
         })();
         if written.is_err() {
             let _ = fs::remove_file(&unfinished);
         }
         written
+    }
+
+    /// Writers of all processes, one after the other, until this is dropped.
+    pub(super) fn alone(&self) -> Result<File, CacheError> {
+        let path = self.folder.join(LOCK);
+        let locked = File::options().create(true).append(true).open(&path);
+        locked
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|source| CacheError::Write { path, source })
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -241,20 +293,20 @@ impl Cache {
 }
 
 impl Kept {
-    fn put(&mut self, key: String, size: u64, entry: Arc<Entry>) {
+    fn put(&mut self, key: String, stamp: Stamp, entry: Arc<Entry>) {
         self.uses = self.uses.saturating_add(1);
         let used = (self.uses, SystemTime::UNIX_EPOCH);
-        self.slots.insert(key, Slot { size, used, entry: Some(entry) });
+        self.slots.insert(key, Slot { used, stamp, entry: Some(entry) });
     }
 
     /// Forgets what was not used longest, until the rest has room. Says what.
     fn beyond(&mut self, room: Room) -> Vec<String> {
-        let mut bytes: u64 = self.slots.values().map(|slot| slot.size).sum();
+        let mut bytes: u64 = self.slots.values().map(|slot| slot.stamp.size).sum();
         let mut gone = Vec::new();
         while self.slots.len() > room.entries.max(1) || (bytes > room.bytes && self.slots.len() > 1)
         {
             let oldest = self.slots.iter().min_by_key(|(_, slot)| slot.used);
-            let Some((key, size)) = oldest.map(|(key, slot)| (key.clone(), slot.size)) else {
+            let Some((key, size)) = oldest.map(|(key, slot)| (key.clone(), slot.stamp.size)) else {
                 break;
             };
             bytes = bytes.saturating_sub(size);
@@ -300,19 +352,20 @@ fn write(entry: &Entry) -> Vec<u8> {
 }
 
 /// Nothing for what cannot be read, and for what is longer than any entry.
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
+fn read(path: &Path) -> Option<(Vec<u8>, Stamp)> {
     let file = File::open(path).ok()?;
+    let stamp = Stamp::of(&file.metadata().ok()?);
+    let mut text = Vec::new();
     file.take(MAX_TEXT + 1).read_to_end(&mut text).ok()?;
-    (size(&text) <= MAX_TEXT).then_some(text)
-}
-
-fn size(text: &[u8]) -> u64 {
-    u64::try_from(text.len()).unwrap_or(u64::MAX)
+    let whole = u64::try_from(text.len()).is_ok_and(|size| size <= MAX_TEXT);
+    whole.then_some((text, stamp))
 }
 
 const SUFFIX: &str = ".endorsement";
 const UNFINISHED: &str = ".unfinished";
+const LOCK: &str = "lock";
+/// Nobody writes one file for that long.
+const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
 /// A body in base64 and a few hundred bytes about it.
 const MAX_TEXT: u64 = 2 * 1024 * 1024;
 /// Promises of docs/reference/limits.md.

@@ -4,7 +4,9 @@
 //! A flight is one subject being fetched. It runs to its end though everybody who waits for it has
 //! given up: what is asked for is wanted soon again. What failed is not asked for again for a
 //! while. Flights are bounded in number, over all and for each source, because they are started on
-//! the word of evidence that nobody has verified yet.
+//! the word of evidence that nobody has verified yet; whoever asks for more waits behind those who
+//! ask for less. What there can be only few of (a product's list, a renewal) is bounded by that, and
+//! goes first: nobody keeps a server from its revocation lists by making chips up.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,8 +74,18 @@ struct Board {
     failed: HashMap<Subject, (Instant, Unavailable)>,
 }
 
+/// Why something is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing is kept of it.
+    First,
+    /// What is kept is to be replaced by a newer one.
+    Renewal,
+}
+
 struct Flight {
-    source: String,
+    /// Nobody's, where it is not counted.
+    source: Option<String>,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -119,8 +131,8 @@ impl Fetcher {
     }
 
     /// Waits for the subject to be fetched, as long as a caller waits.
-    pub async fn fetch(&self, subject: &Subject, source: &str) -> Outcome {
-        let mut outcome = self.start(subject, source)?;
+    pub async fn fetch(&self, subject: &Subject, source: &str, need: Need) -> Outcome {
+        let mut outcome = self.start(subject, source, need)?;
         let landed = async {
             match outcome.wait_for(Option::is_some).await {
                 Ok(landed) => landed.clone(),
@@ -141,6 +153,7 @@ impl Fetcher {
         &self,
         subject: &Subject,
         source: &str,
+        need: Need,
     ) -> Result<watch::Receiver<Option<Outcome>>, Unavailable> {
         let post = self.desk.post(subject)?;
         let mut board = board(&self.board);
@@ -156,12 +169,20 @@ impl Fetcher {
         if resting > self.patience {
             return Err(Unavailable::Resting { subject: subject.clone(), wait: resting });
         }
-        let of_source = board.flights.values().filter(|flight| flight.source == source).count();
-        if board.flights.len() >= MAX_FLIGHTS || of_source >= MAX_OF_SOURCE {
+        let few = need == Need::Renewal || subject.is_of_a_product();
+        let counted = || board.flights.values().filter_map(|flight| flight.source.as_deref());
+        let (all, own) = (counted().count(), counted().filter(|other| *other == source).count());
+        if !few && (all >= MAX_FLIGHTS || own >= MAX_OF_SOURCE) {
             return Err(Unavailable::Crowded { subject: subject.clone() });
         }
+        let (rank, source) = match few {
+            true => (0, None),
+            false => {
+                (u32::try_from(own).unwrap_or(u32::MAX).saturating_add(1), Some(source.to_owned()))
+            }
+        };
         let (telling, outcome) = watch::channel(None);
-        let flight = Flight { source: source.to_owned(), outcome: outcome.clone() };
+        let flight = Flight { source, outcome: outcome.clone() };
         board.flights.insert(subject.clone(), flight);
         drop(board);
         let (desk, flights, subject) =
@@ -170,7 +191,7 @@ impl Fetcher {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
-            let landed = desk.fly(&subject).await;
+            let landed = desk.fly(&subject, rank).await;
             let mut board = self::board(&flights);
             board.flights.remove(&subject);
             if let Err(unavailable) = &landed
@@ -196,8 +217,8 @@ impl Desk {
     }
 
     /// From the first request to a file in the cache.
-    async fn fly(self: &Arc<Self>, subject: &Subject) -> Outcome {
-        let landed = self.land(subject).await;
+    async fn fly(self: &Arc<Self>, subject: &Subject, rank: u32) -> Outcome {
+        let landed = self.land(subject, rank).await;
         let (vendor, counts) = (Vendor::of(subject).name(), self.counted.read());
         match &landed {
             Ok(entry) => tracing::info!(
@@ -226,10 +247,10 @@ impl Desk {
         landed
     }
 
-    async fn land(self: &Arc<Self>, subject: &Subject) -> Outcome {
+    async fn land(self: &Arc<Self>, subject: &Subject, rank: u32) -> Outcome {
         let mut answers = Vec::new();
         for ask in vendor::asks(subject) {
-            answers.push(self.ask_patiently(subject, &ask).await?);
+            answers.push(self.ask_patiently(subject, &ask, rank).await?);
         }
         let malformed = |fault| Unavailable::Malformed { subject: subject.clone(), fault };
         let body = vendor::body(subject, answers).map_err(malformed)?;
@@ -255,13 +276,18 @@ impl Desk {
     }
 
     /// One answer with status 200; refusals and silence are borne a few times.
-    async fn ask_patiently(&self, subject: &Subject, ask: &Ask) -> Result<Answer, Unavailable> {
+    async fn ask_patiently(
+        &self,
+        subject: &Subject,
+        ask: &Ask,
+        rank: u32,
+    ) -> Result<Answer, Unavailable> {
         let post = self.post(subject)?;
         let unreachable = |fault| Unavailable::Unreachable { subject: subject.clone(), fault };
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let turn = post.pace.turn().await;
+            let turn = post.pace.turn(rank).await;
             self.counted.request(Vendor::of(subject));
             let (unavailable, asked) = match self.client.get(&post.url, &ask.path, ask.max).await {
                 Ok(answer) if answer.status == 200 => {
@@ -334,7 +360,7 @@ fn board(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
 }
 
 /// Promises of docs/reference/limits.md.
-const MAX_FLIGHTS: usize = 64;
+const MAX_FLIGHTS: usize = 256;
 const MAX_OF_SOURCE: usize = 4;
 const MAX_FAILED: usize = 4_096;
 const ATTEMPTS: u32 = 3;

@@ -17,6 +17,9 @@ use assay_evidence::crypto::SystemRandom;
 use tokio::time::Instant;
 use tokio::time::sleep_until;
 
+use crate::endorsement::line::Line;
+use crate::endorsement::line::Place;
+
 /// How a vendor's service is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
@@ -133,8 +136,7 @@ impl fmt::Display for BaseUrl {
 pub(super) struct Pace {
     every: Duration,
     rest: Duration,
-    /// Whose turn it is; the queue is in the order of coming.
-    turn: tokio::sync::Mutex<()>,
+    line: Line,
     state: Mutex<State>,
 }
 
@@ -150,7 +152,7 @@ struct State {
 /// Held for the length of one request.
 pub(super) struct Turn<'a> {
     pace: &'a Pace,
-    _first: tokio::sync::MutexGuard<'a, ()>,
+    _place: Place,
 }
 
 impl Pace {
@@ -158,7 +160,7 @@ impl Pace {
         Pace {
             every: service.every,
             rest: service.rest,
-            turn: tokio::sync::Mutex::new(()),
+            line: Line::default(),
             state: Mutex::default(),
         }
     }
@@ -169,9 +171,9 @@ impl Pace {
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Waits for the time when a request may be made.
-    pub async fn turn(&self) -> Turn<'_> {
-        let first = self.turn.lock().await;
+    /// Waits for the time when a request may be made; the lower rank is next.
+    pub async fn turn(&self, rank: u32) -> Turn<'_> {
+        let place = self.line.place(rank).await;
         let due = {
             let state = self.state();
             let paced = state.last.and_then(|last| last.checked_add(self.every));
@@ -181,7 +183,7 @@ impl Pace {
             sleep_until(due).await;
         }
         self.state().last = Some(Instant::now());
-        Turn { pace: self, _first: first }
+        Turn { pace: self, _place: place }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -277,7 +279,7 @@ mod tests {
     async fn requests_keep_their_distance_and_come_one_at_a_time() {
         let pace = Pace::new(&service());
         let start = Instant::now();
-        let ask = || async { pace.turn().await.went_well() };
+        let ask = || async { pace.turn(0).await.went_well() };
         tokio::join!(ask(), ask(), ask(), ask());
         assert!(start.elapsed() >= Duration::from_millis(90), "{:?}", start.elapsed());
     }
@@ -310,9 +312,9 @@ mod tests {
     async fn an_answer_ends_the_rest() {
         let quick = Service { rest: Duration::from_millis(20), ..service() };
         let pace = Pace::new(&quick);
-        pace.turn().await.refused(None);
+        pace.turn(0).await.refused(None);
         assert!(pace.resting() > Duration::ZERO);
-        pace.turn().await.went_well();
+        pace.turn(0).await.went_well();
         assert_eq!((pace.resting(), pace.state().refusals), (Duration::ZERO, 0));
     }
 }

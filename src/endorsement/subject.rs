@@ -53,6 +53,11 @@ impl Subject {
         }
     }
 
+    /// One of the few that a product has, whatever chips there are.
+    pub(super) const fn is_of_a_product(&self) -> bool {
+        matches!(self, Subject::SnpIssuer { .. } | Subject::SnpCrl { .. })
+    }
+
     /// What has to be known above it, where that is not built in.
     pub(super) fn issuer(&self) -> Option<Subject> {
         match self {

@@ -74,7 +74,7 @@ impl VendorStandIn {
                     return;
                 }
                 let (seen, answering) = (seen.clone(), answering.lock().unwrap().clone());
-                thread::spawn(move || serve(stream, &seen, &*answering));
+                thread::spawn(move || serve(&mut { stream }, &seen, &*answering));
             }
         });
         stand_in
@@ -85,6 +85,35 @@ impl VendorStandIn {
         VendorStandIn::start(move |path, _| {
             pages.get(path).cloned().unwrap_or_else(|| Reply::status(404))
         })
+    }
+
+    /// Listens on another port too, over TLS, by this certificate and key; says which.
+    pub fn behind_tls(&self, certificate: Vec<u8>, key: Vec<u8>) -> u16 {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key);
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.into()], key.into())
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (seen, answering) = (self.seen.clone(), self.answering.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let session = rustls::ServerConnection::new(config.clone()).unwrap();
+                let (seen, answering) = (seen.clone(), answering.lock().unwrap().clone());
+                thread::spawn(move || {
+                    let mut stream = rustls::StreamOwned::new(session, stream);
+                    serve(&mut stream, &seen, &*answering);
+                    stream.conn.send_close_notify();
+                    let _ = stream.flush();
+                });
+            }
+        });
+        port
     }
 
     pub fn url(&self) -> String {
@@ -122,7 +151,11 @@ impl Drop for VendorStandIn {
     }
 }
 
-fn serve(mut stream: TcpStream, seen: &Mutex<Vec<(String, Instant)>>, answering: &Answering) {
+fn serve(
+    stream: &mut (impl Read + Write),
+    seen: &Mutex<Vec<(String, Instant)>>,
+    answering: &Answering,
+) {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {

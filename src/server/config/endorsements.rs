@@ -13,11 +13,11 @@ use crate::clock::Span;
 use crate::endorsement::Config;
 use crate::endorsement::Service;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct EndorsementsSyntax {
     folder: Option<PathBuf>,
-    /// `false` is both services off.
+    /// Whether services are asked at all: a server opens no connection that nobody asked for.
     fetch: bool,
     amd: Option<String>,
     intel: Option<String>,
@@ -26,22 +26,6 @@ pub(super) struct EndorsementsSyntax {
     intel_every: Option<Span>,
     wait: Option<Span>,
     renew_after: Option<Span>,
-}
-
-impl Default for EndorsementsSyntax {
-    fn default() -> Self {
-        Self {
-            folder: None,
-            fetch: true,
-            amd: None,
-            intel: None,
-            ca: None,
-            amd_every: None,
-            intel_every: None,
-            wait: None,
-            renew_after: None,
-        }
-    }
 }
 
 impl EndorsementsSyntax {
@@ -114,9 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_the_vendors_services_and_a_cache_beside_the_state() {
+    fn nothing_said_is_nobody_asked_and_fetching_is_from_the_vendors() {
         let config = judged("").unwrap();
+        assert_eq!((config.amd, config.intel), (None, None));
         assert_eq!(config.folder, Path::new("/state/endorsements"));
+        let config = judged("fetch = true").unwrap();
         assert_eq!((config.amd, config.intel), (Some(Service::amd()), Some(Service::intel())));
         assert_eq!(config.ca, None);
         let config = judged("fetch = false\nfolder = \"kept\"\namd = \"https://a\"").unwrap();
@@ -127,7 +113,7 @@ mod tests {
     #[test]
     fn each_service_may_be_another_one_or_off() {
         let config = judged(
-            "amd = \"off\"\nintel = \"https://pccs.example:8081\"\nintel_every = \"3s\"\n\
+            "fetch = true\namd = \"off\"\nintel = \"https://pccs.example:8081\"\nintel_every = \"3s\"\n\
              ca = \"ca.pem\"\nwait = \"5s\"\nrenew_after = \"12h\"\n",
         )
         .unwrap();
