@@ -239,6 +239,47 @@ fn the_files_of_the_guide_are_those_that_this_makes() {
     assert_eq!(file("root.der"), shown.ark);
 }
 
+/// Several processes, each with its own memory of one folder, and the lists in any order: the
+/// newest stays, on disk and for everybody.
+#[test]
+fn whoever_writes_last_the_newest_list_stays() {
+    let dates =
+        ["260501000000Z", "260508000000Z", "260515000000Z", "260522000000Z", "260530000000Z"];
+    let shown: Vec<Shown> = dates
+        .into_iter()
+        .map(|this_update| {
+            let next_update = "261001000000Z";
+            let crl = RevocationDraft { this_update, next_update, ..RevocationDraft::empty() };
+            Machine::milan().with(|m| m.crl = Some(crl)).show()
+        })
+        .collect();
+    let list = |shown: &Shown| -> Arc<Entry> {
+        let is_list = |entry: &&Arc<Entry>| matches!(entry.subject(), Subject::SnpCrl { .. });
+        entries(shown, NOW).iter().find(is_list).unwrap().clone()
+    };
+    let lists: Vec<Arc<Entry>> = shown.iter().map(list).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let kept: usize = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|turn| {
+                let (lists, shown, folder) = (&lists, &shown, &folder);
+                scope.spawn(move || {
+                    let cache = open_cache(folder.path(), &shown[0]);
+                    let order =
+                        (0..lists.len() * 4).map(|at| (at * (turn + 2) + turn) % lists.len());
+                    order.filter(|at| cache.keep(Entry::clone(&lists[*at])).is_ok()).count()
+                })
+            })
+            .collect();
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    let newest = lists.last().unwrap();
+    let cache = open_cache(folder.path(), &shown[0]);
+    assert_eq!(cache.find(newest.subject()).unwrap(), *newest);
+    assert!((1..80).contains(&kept), "{kept}");
+    println!("{kept} of 80 lists were kept, {} were older than what was there", 80 - kept);
+}
+
 /// The record of imports keeps old bundles out: one that is spoilt stops imports, and is not begun
 /// anew in silence.
 #[test]

@@ -17,6 +17,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use assay_evidence::Time;
+use hyper::HeaderMap;
+use hyper::header::RETRY_AFTER;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -300,7 +303,7 @@ impl Desk {
                     }
                     let status = answer.status;
                     let refused = Unavailable::Answered { subject: subject.clone(), status };
-                    (refused, self.retry_after(&answer))
+                    (refused, retry_after(&answer.headers, self.clock.now()))
                 }
                 // It knows no such thing, and asking again makes no difference.
                 Ok(answer) => {
@@ -315,17 +318,6 @@ impl Desk {
                 return Err(unavailable);
             }
         }
-    }
-
-    /// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3).
-    fn retry_after(&self, answer: &Answer) -> Option<Duration> {
-        let text = answer.headers.get(hyper::header::RETRY_AFTER)?.to_str().ok()?.trim();
-        if let Ok(seconds) = text.parse() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let date = time::PrimitiveDateTime::parse(text, HTTP_DATE).ok()?.assume_utc();
-        let until = assay_evidence::Time::from_unix_s(date.unix_timestamp());
-        Some(until.since(self.clock.now()))
     }
 }
 
@@ -354,6 +346,16 @@ impl Counted {
     }
 }
 
+/// `Retry-After` in seconds or as a date (RFC 9110, 10.2.3).
+fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = time::PrimitiveDateTime::parse(text, HTTP_DATE).ok()?.assume_utc();
+    Some(Time::from_unix_s(date.unix_timestamp()).since(now))
+}
+
 /// Entries are put in and taken out whole, so a panic elsewhere spoils nothing.
 fn board(board: &Mutex<Board>) -> MutexGuard<'_, Board> {
     board.lock().unwrap_or_else(PoisonError::into_inner)
@@ -370,3 +372,26 @@ const MOST_PATIENT: Duration = Duration::from_secs(120);
 const HTTP_DATE: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
 );
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_service_says_when_to_come_back_in_seconds_or_by_a_date() {
+        let now: Time = "2026-06-01T00:00:00Z".parse().unwrap();
+        let after = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        assert_eq!(after("30"), Some(Duration::from_secs(30)));
+        assert_eq!(after("Mon, 01 Jun 2026 00:02:00 GMT"), Some(Duration::from_secs(120)));
+        assert_eq!(after("Sun, 31 May 2026 00:00:00 GMT"), Some(Duration::ZERO));
+        for text in ["", "soon", "-1", "1.5", "99999999999999999999", "Mon, 01 Jun 2026 00:02"] {
+            assert_eq!(after(text), None, "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+}
