@@ -44,6 +44,10 @@ pub struct Policy {
     pub require_tee_binding: bool,
     /// A TEE report that is shown beside a TPM has to name its AK, of whatever class the TPM is.
     pub require_link: bool,
+    /// A TEE report ties a TPM only where reference values say what may be launched.
+    pub require_launch_digest: bool,
+    /// Whether the vendor took a key back has to be known, and not only asked.
+    pub require_revocation: bool,
     /// What a confidential machine must be.
     pub confidential: Confidential,
     /// Firmware with known faults.
@@ -94,6 +98,8 @@ struct PolicyConfig {
     refusal_detail: RefusalDetail,
     require_tee_binding: bool,
     require_link: bool,
+    require_launch_digest: bool,
+    require_revocation: bool,
     snp: assay_snp::Policy,
     tdx: confidential::TdxSyntax,
     nitro: assay_nitro::Policy,
@@ -121,6 +127,8 @@ min_agent = "0.1"                      # what the agent says of itself: a hint, 
 refusal_detail = "claims"
 require_tee_binding = true             # a virtual TPM counts where a TEE report covers its AK
 require_link = true                    # a TEE report beside a TPM names its AK
+require_launch_digest = true           # it counts where reference values say what is launched
+require_revocation = true              # and where the vendor's revocation list is at hand
 advisories = "builtin"                 # firmware with known faults
 accept_advisories = []
 "#;
@@ -138,6 +146,8 @@ impl Default for PolicyConfig {
             refusal_detail: RefusalDetail::Claims,
             require_tee_binding: true,
             require_link: true,
+            require_launch_digest: true,
+            require_revocation: true,
             snp: assay_snp::Policy::default(),
             tdx: confidential::TdxSyntax::default(),
             nitro: assay_nitro::Policy::default(),
@@ -203,6 +213,8 @@ impl Policy {
             refusal_detail: config.refusal_detail,
             require_tee_binding: config.require_tee_binding,
             require_link: config.require_link,
+            require_launch_digest: config.require_launch_digest,
+            require_revocation: config.require_revocation,
             confidential: Confidential::judged(config.snp, config.tdx, config.nitro)?,
             advisories,
             accept_advisories: accepted(config.accept_advisories)?,

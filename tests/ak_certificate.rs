@@ -13,6 +13,10 @@ use std::time::Duration;
 
 use assay::agent;
 use assay::appraisal::Edge;
+use assay::appraisal::Logs;
+use assay::appraisal::Subject;
+use assay::appraisal::Tee;
+use assay::appraisal::appraise;
 use assay::clock::Clock;
 use assay::envelope::Item;
 use assay::envelope::MediaType;
@@ -34,6 +38,8 @@ use assay::exchange::Terms;
 use assay::exchange::Verified;
 use assay::exchange::Vouchers;
 use assay::exchange::Wanted;
+use assay::policy::Policy;
+use assay::reference::Profile;
 use assay::server;
 use assay::spiffe::TrustDomain;
 use assay::store::Counters;
@@ -564,6 +570,50 @@ fn hcl_report(processor: &Machine, key: &PublicKey) -> Vec<u8> {
     bytes
 }
 
+/// The first finding and the selectors, of a virtual TPM under these lines of a policy.
+fn judged(verified: &Verified, lines: &str) -> (Option<Reason>, Vec<String>) {
+    let head = "tpm_class = [\"vtpm\"]\n";
+    let lines = match lines.contains("[snp]") {
+        true => lines.to_owned(),
+        false => format!("{lines}[snp]\nallow_operator_root = true\n"),
+    };
+    let policy = Policy::parse(&format!("{head}{lines}")).unwrap();
+    let profile = Profile::parse(&format!(
+        "schema = \"firmware-profile/1\"\nid = \"p\"\nserial = 1\nroot = \"tpm2\"\n\
+         banks = [\"sha256\"]\n[[component]]\nname = \"f\"\non = [0]\n\
+         [[component.variant]]\nname = \"1\"\nstate = \"active\"\n\
+         pcr = {{ sha256 = {{ \"0\" = \"{}\" }} }}\n",
+        "00".repeat(32)
+    ))
+    .unwrap();
+    let subject = Subject {
+        node: verified.spiffe_id(&example_org()).unwrap(),
+        tpm_class: TpmClass::Vtpm,
+        ek_root: None,
+        device: None,
+        channel_bound: verified.channel_bound(),
+        key_in_tpm: verified.key_in_tpm(),
+        labels: Default::default(),
+        warnings: Vec::new(),
+    };
+    let tee = verified.tee().map(|link| Tee { link, ccel: None });
+    let now = verified.quoted().wall;
+    let appraisal = appraise(
+        "a".to_owned(),
+        &subject,
+        verified.claims(),
+        Logs::default(),
+        &[],
+        tee.as_ref(),
+        &profile,
+        &policy,
+        now,
+        now,
+    );
+    let selectors = appraisal.selectors().iter().map(|selector| selector.value().to_owned());
+    (appraisal.findings().first().map(|finding| finding.code), selectors.collect())
+}
+
 #[test]
 fn azures_report_ties_the_agents_key_through_the_key_that_certified_it() {
     let Some(lab) = Lab::new() else { return };
@@ -576,7 +626,7 @@ fn azures_report_ties_the_agents_key_through_the_key_that_certified_it() {
     let shown = processor.show();
     let mut house = House::new(&lab);
     house.terms.tee =
-        TeeAnchors::new(vec![Certificate::parse(&shown.ark).unwrap()], Duration::ZERO);
+        TeeAnchors::new(vec![Certificate::parse(&shown.ark).unwrap()], Duration::ZERO, false);
     let (identified, _) = house.identified(&lab, &facts).unwrap();
     let node = identified.node().to_string();
     let admission = assay::store::Admission::Admitted;
@@ -618,6 +668,22 @@ fn azures_report_ties_the_agents_key_through_the_key_that_certified_it() {
     let edge = |verified: &Verified| verified.tee().unwrap().edge();
     let verified = attest(own.clone(), vouchers()).unwrap();
     assert_eq!(edge(&verified), Edge::AkInVarData);
+
+    // Any guest's root can write a var-data that names this key: it counts where the policy knows
+    // the paravisor that was launched, and where that one asked.
+    let nobody = judged(&verified, "");
+    assert_eq!(nobody.0, Some(Reason::VtpmUnbound));
+    assert!(nobody.1.iter().all(|value| !value.starts_with("snp:")), "{nobody:?}");
+    let any = judged(&verified, "require_launch_digest = false\n");
+    assert_eq!(any.0, Some(Reason::VtpmUnbound), "no nonce makes up for it");
+    let listed = format!("measurement = [\"{}\"]\n", "4d".repeat(48));
+    let paravisor = judged(&verified, &format!("[snp]\nallow_operator_root = true\n{listed}"));
+    assert_eq!(paravisor.0, None, "{paravisor:?}");
+    assert!(paravisor.1.iter().any(|value| value.starts_with("snp:measurement:")));
+    let system = processor.clone().with(|machine| machine.set(0x030, &[2]));
+    let asked = attest(hcl_report(&system, azure_ak.public().key()), vouchers()).unwrap();
+    let asked = judged(&asked, &format!("[snp]\nallow_operator_root = true\n{listed}"));
+    assert_eq!(asked.0, Some(Reason::VtpmUnbound), "asked for by the guest's system");
 
     // Genuine, and of a virtual TPM that is not this one.
     let other = PublicKey::rsa(&[0xb7; 256], 65_537);

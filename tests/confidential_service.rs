@@ -19,6 +19,7 @@ use assay::envelope::Item;
 use assay::envelope::MediaType;
 use assay::exchange::Attester;
 use assay_evidence::BindingInput;
+use assay_evidence::Certificate;
 use assay_evidence::Face;
 use assay_evidence::Nonce;
 use assay_evidence::binding::Purpose;
@@ -28,8 +29,12 @@ use assay_proto::assay::v1::ListRecordsRequest;
 use assay_proto::attestation as wire;
 use assay_proto::spire::api::server::agent::v1::ListAgentsRequest;
 use assay_proto::spire::api::server::agent::v1::agent_client::AgentClient;
+use assay_snp::Product;
+use assay_snp::report::SigningKey;
 use assay_tdx::endorsement::TcbUpdate;
 use forge::Machine;
+use forge::RevocationDraft;
+use forge::amd;
 use host::Attestation;
 use host::Attested;
 use host::Host;
@@ -60,8 +65,19 @@ mod tdx_forge;
 
 /// The hosts' TPMs count as virtual ones, which the default policy wants tied to a processor.
 const POLICY: &str = "tpm_class = [\"vtpm\"]\nrefresh_every = \"1s\"\nmax_age = \"20s\"\n";
-const SNP: &str = "[snp]\nallow_operator_root = true\n";
-const TDX: &str = "[tdx]\noperator_supplied_root = true\n";
+/// Nobody publishes revocation lists for the tests' own processors.
+const NO_LIST: &str = "require_revocation = false\n";
+const BARE_SNP: &str = "[snp]\nallow_operator_root = true\n";
+const BARE_TDX: &str = "[tdx]\noperator_supplied_root = true\n";
+
+/// The tables that accept the tests' own processors and what is launched on them.
+fn snp() -> String {
+    format!("{NO_LIST}{BARE_SNP}measurement = [\"{}\"]\n", "4d".repeat(48))
+}
+
+fn tdx() -> String {
+    format!("{BARE_TDX}mrtd = [\"{}\"]\n", "55".repeat(48))
+}
 
 /// A processor of the tests' own: whatever report data it is asked for, it signs.
 #[derive(Clone)]
@@ -206,18 +222,35 @@ impl World {
         host
     }
 
+    /// A revocation list of the processor's root, with these serial numbers.
+    fn keep_list(&self, processor: &Processor, this_update: &'static str, revoked: &[u8]) {
+        let Processor::Snp { machine, .. } = processor else { panic!("no list") };
+        let list = RevocationDraft {
+            this_update,
+            next_update: "491231000000Z",
+            revoked: revoked.iter().map(|serial| vec![*serial]).collect(),
+            ..RevocationDraft::empty()
+        };
+        let shown = machine.as_ref().clone().with(|machine| machine.crl = Some(list)).show();
+        let root = Certificate::parse(&shown.ark).unwrap();
+        let subject = Subject::SnpCrl { product: Product::Milan, kind: SigningKey::Vcek };
+        self.keep(subject, shown.crl.unwrap(), root);
+    }
+
     /// The collateral that the server would have fetched.
     fn keep_collateral(&self, processor: &Processor) {
-        let Processor::Tdx(recipe) = processor else { panic!("no collateral") };
+        let Processor::Tdx(recipe) = processor else { return };
         let built = recipe.build();
         let quote = assay_tdx::Quote::parse(&built.quote).unwrap();
         let wanted = assay_tdx::endorsement::wants(&quote, TcbUpdate::Standard).unwrap();
-        let roots = Arc::new(Roots::with_operator_roots(vec![built.root]));
+        self.keep(Subject::TdxCollateral(wanted), built.collateral, built.root);
+    }
+
+    fn keep(&self, subject: Subject, body: Vec<u8>, root: Certificate) {
+        let roots = Arc::new(Roots::with_operator_roots(vec![root]));
         let folder = self.house.folder.path().join("data/endorsements");
         let cache = Cache::open(&folder, roots, Room::default()).unwrap();
-        let now = Clock::machine().now();
-        let subject = Subject::TdxCollateral(wanted);
-        let entry = cache.verify(subject, built.collateral, now).unwrap();
+        let entry = cache.verify(subject, body, Clock::machine().now()).unwrap();
         cache.keep(entry).unwrap();
     }
 
@@ -321,7 +354,7 @@ fn measurement() -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_that_names_the_ak_ties_the_virtual_tpm_and_gives_selectors() {
     let processor = Processor::snp();
-    let world = World::open(SNP, &[&processor]).await;
+    let world = World::open(&snp(), &[&processor]).await;
     let host = world.host(Some(&processor)).await;
     let attested = world.attest(&host, &processor).await.unwrap();
     let selectors = world.selectors().await;
@@ -334,7 +367,8 @@ async fn a_report_that_names_the_ak_ties_the_virtual_tpm_and_gives_selectors() {
     assert_eq!(result["tee"]["claims"]["root"], "operator-supplied");
     assert_eq!(result["tee"]["claims"]["tier"], "none");
     let gaps = result["not_checked"].to_string();
-    assert!(gaps.contains("revocation: no revocation list") && gaps.contains("snp.measurement"));
+    assert!(gaps.contains("revocation: no revocation list"), "{gaps}");
+    assert!(!gaps.contains("relay") && !gaps.contains("reference values"), "{gaps}");
 
     // Each refresh shows a report for its own nonce; one without is as good as none.
     world.refresh(&host, &attested, Some(&processor)).await.unwrap();
@@ -366,7 +400,7 @@ async fn a_virtual_tpm_alone_is_unbound_and_stands_where_the_policy_bears_it() {
 async fn a_report_that_does_not_name_the_ak_is_told_as_unlinked_and_the_policy_decides() {
     let without = Said::Other(|binding| binding.ak_name = None);
     let processor = Processor::snp();
-    let world = World::open(SNP, &[&processor]).await;
+    let world = World::open(&snp(), &[&processor]).await;
     let host = world.host(Some(&processor)).await;
     assert_eq!(code(world.attest_saying(&host, &processor, &without).await), "vtpm-unbound");
     let result = world.result().await;
@@ -375,13 +409,13 @@ async fn a_report_that_does_not_name_the_ak_is_told_as_unlinked_and_the_policy_d
 
     // A TPM that stands by itself is not better off for a report that is nobody's.
     let hardware = POLICY.replace("vtpm", "discrete");
-    let world = World::with_class("discrete", &format!("{hardware}{SNP}"), &[&processor]).await;
+    let world = World::with_class("discrete", &format!("{hardware}{}", snp()), &[&processor]).await;
     let host = world.host(Some(&processor)).await;
     assert_eq!(code(world.attest_saying(&host, &processor, &without).await), "tee-unlinked");
     world.attest(&host, &processor).await.map(|_| ()).unwrap();
     assert!(world.selectors().await.contains(&measurement()));
 
-    let borne = format!("{hardware}require_link = false\n{SNP}");
+    let borne = format!("{hardware}require_link = false\n{}", snp());
     let world = World::with_class("discrete", &borne, &[&processor]).await;
     let host = world.host(Some(&processor)).await;
     world.attest_saying(&host, &processor, &without).await.map(|_| ()).unwrap();
@@ -391,9 +425,55 @@ async fn a_report_that_does_not_name_the_ak_is_told_as_unlinked_and_the_policy_d
     assert!(!selectors.iter().any(|value| value.starts_with("snp:")), "{selectors:?}");
 }
 
+/// Its processor signs for the key of whatever TPM the guest's root asks for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_whose_launch_nobody_listed_ties_no_tpm_whatever_key_it_names() {
+    for (processor, lines) in [(Processor::snp(), BARE_SNP), (Processor::tdx(), BARE_TDX)] {
+        let world = World::open(&format!("{NO_LIST}{lines}"), &[&processor]).await;
+        world.keep_collateral(&processor);
+        let host = world.host(Some(&processor)).await;
+        assert_eq!(code(world.attest(&host, &processor).await), "vtpm-unbound");
+        let result = world.result().await;
+        let found = result["findings"][0]["found"].as_str().unwrap().to_owned();
+        assert_eq!(found, "report-data, of a launch that nothing lists", "{result}");
+
+        let borne = format!("{NO_LIST}require_launch_digest = false\n{lines}");
+        let world = World::open(&borne, &[&processor]).await;
+        world.keep_collateral(&processor);
+        let host = world.host(Some(&processor)).await;
+        world.attest(&host, &processor).await.map(|_| ()).unwrap();
+        let gaps = world.result().await["not_checked"].to_string();
+        assert!(gaps.contains("tee: relay") && gaps.contains("no reference values"), "{gaps}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issuer_that_may_be_revoked_is_unavailable_and_a_revoked_one_ends_the_standing() {
+    let processor = Processor::snp();
+    let mut world = World::open(&snp().replace(NO_LIST, ""), &[&processor]).await;
+    let host = world.host(Some(&processor)).await;
+    let (code, status) = refused(world.attest(&host, &processor).await);
+    assert_eq!((code.as_str(), status), ("endorsement-unavailable", tonic::Code::Unavailable));
+    world.keep_list(&processor, "260501000000Z", &[]);
+    let attested = world.attest(&host, &processor).await.unwrap();
+    let gaps = world.result().await["not_checked"].to_string();
+    assert!(!gaps.contains("revocation: no revocation list"), "{gaps}");
+    world.refresh(&host, &attested, Some(&processor)).await.unwrap();
+
+    // AMD takes the issuer back; the server learns it when the list is renewed.
+    world.keep_list(&processor, "260601000000Z", &[2]);
+    world.house.restart().await;
+    let refusal = world.refresh(&host, &attested, Some(&processor)).await.unwrap_err();
+    assert_eq!(refusal.code, "cert-revoked");
+    let standing = world.house.node(&host.node_id()).await.standing;
+    assert!(!standing.is_some_and(|standing| standing.live), "it ends at once");
+    assert_eq!(self::code(world.attest(&host, &processor).await), "cert-revoked");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_report_of_another_machine_or_another_exchange_is_refused() {
-    let others: [(&str, fn(&mut BindingInput)); 6] = [
+    type Change = fn(&mut BindingInput);
+    let others: [(&str, Change); 6] = [
         ("another AK", |binding| binding.ak_name = Some([&[0, 0x0b][..], &[7; 32]].concat())),
         ("another nonce", |binding| binding.nonce = Nonce::from_bytes([7; 32])),
         ("another channel", |binding| binding.exporter = Some([7; 32])),
@@ -401,11 +481,9 @@ async fn the_report_of_another_machine_or_another_exchange_is_refused() {
         ("another purpose", |binding| binding.purpose = Purpose::Refresh),
         ("another trust domain", |binding| binding.trust_domain = "example.com".into()),
     ];
-    for (processor, lines) in [(Processor::snp(), SNP), (Processor::tdx(), TDX)] {
-        let world = World::open(lines, &[&processor]).await;
-        if matches!(processor, Processor::Tdx(_)) {
-            world.keep_collateral(&processor);
-        }
+    for (processor, lines) in [(Processor::snp(), snp()), (Processor::tdx(), tdx())] {
+        let world = World::open(&lines, &[&processor]).await;
+        world.keep_collateral(&processor);
         let host = world.host(Some(&processor)).await;
         for (what, change) in others {
             let answer = world.attest_saying(&host, &processor, &Said::Other(change)).await;
@@ -419,35 +497,29 @@ async fn the_report_of_another_machine_or_another_exchange_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_genuine_debug_guest_and_a_foreign_root_are_refused_by_their_names() {
     let debug = Processor::of(Machine::milan().with(|m| m.set(0x00a, &[0x0b])));
-    let world = World::open(SNP, &[&debug]).await;
+    let world = World::open(&snp(), &[&debug]).await;
     let host = world.host(Some(&debug)).await;
     assert_eq!(code(world.attest(&host, &debug).await), "snp-guest-policy-debug");
     let result = world.result().await;
     assert_eq!(result["tee"]["claims"]["debug"], true, "{result}");
-    let world =
-        World::open("[snp]\nallow_operator_root = true\nallow_debug = true\n", &[&debug]).await;
+    let world = World::open(&format!("{}allow_debug = true\n", snp()), &[&debug]).await;
     let host = world.host(Some(&debug)).await;
     world.attest(&host, &debug).await.map(|_| ()).unwrap();
 
     // An operator's root counts where it is configured, and where the policy allows it.
     let processor = Processor::snp();
-    let world = World::open("", &[&processor]).await;
+    let strict = snp().replace("allow_operator_root = true", "");
+    let world = World::open(&strict, &[&processor]).await;
     let host = world.host(Some(&processor)).await;
     assert_eq!(code(world.attest(&host, &processor).await), "root-operator-supplied");
-    let world = World::open(SNP, &[]).await;
+    let world = World::open(&snp(), &[]).await;
     let host = world.host(Some(&processor)).await;
     assert_eq!(code(world.attest(&host, &processor).await), "root-not-trusted");
 
-    // The measurement is one that the policy lists, or none.
-    let other = format!("{SNP}measurement = [\"{}\"]\n", "4e".repeat(48));
-    let world = World::open(&other, &[&processor]).await;
+    // Another launch than those that the policy lists.
+    let world = World::open(&snp().replace("4d", "4e"), &[&processor]).await;
     let host = world.host(Some(&processor)).await;
     assert_eq!(code(world.attest(&host, &processor).await), "snp-measurement-unknown");
-    let own = format!("{SNP}measurement = [\"{}\"]\n", "4d".repeat(48));
-    let world = World::open(&own, &[&processor]).await;
-    let host = world.host(Some(&processor)).await;
-    world.attest(&host, &processor).await.map(|_| ()).unwrap();
-    assert!(!world.result().await["not_checked"].to_string().contains("snp.measurement"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -455,16 +527,28 @@ async fn what_the_vendor_would_have_to_say_is_unavailable_and_what_nobody_has_is
     let leave_out = |host: &mut Host| host.facts.kinds.retain(|k| *k != MediaType::SnpHostCerts);
     // A VCEK can be had of AMD, though not now.
     let chip = Processor::snp();
-    let world = World::open(SNP, &[&chip]).await;
+    let world = World::open(&snp(), &[&chip]).await;
     let mut host = world.host(Some(&chip)).await;
     world.attest(&host, &chip).await.map(|_| ()).unwrap();
     leave_out(&mut host);
     let chip_alone = Processor::only_report(&chip);
     let (code, status) = refused(world.attest(&host, &chip_alone).await);
     assert_eq!((code.as_str(), status), ("endorsement-unavailable", tonic::Code::Unavailable));
+    // Nor does a certificate help that the host kept from before its firmware was updated.
+    let stale = Processor::of(Machine::milan().with(|m| {
+        for (_, value) in m.vek.extensions.iter_mut().filter(|(oid, _)| *oid == amd(&[3, 3])) {
+            *value = forge::integer(23);
+        }
+    }));
+    let Processor::Snp { table, .. } = stale else { panic!() };
+    let Processor::Snp { machine, .. } = chip.clone() else { panic!() };
+    let kept = Processor::Snp { machine, table };
+    host.facts.kinds.push(MediaType::SnpHostCerts);
+    let (code, status) = refused(world.attest(&host, &kept).await);
+    assert_eq!((code.as_str(), status), ("endorsement-unavailable", tonic::Code::Unavailable));
     // A VLEK only of its owner, who would put it into the host's table.
     let cloud = Processor::of(Machine::milan_vlek());
-    let world = World::open(SNP, &[&cloud]).await;
+    let world = World::open(&snp(), &[&cloud]).await;
     let mut host = world.host(Some(&cloud)).await;
     world.attest(&host, &cloud).await.map(|_| ()).unwrap();
     leave_out(&mut host);
@@ -473,7 +557,7 @@ async fn what_the_vendor_would_have_to_say_is_unavailable_and_what_nobody_has_is
 
     // The same of Intel's collateral: what is not there yet is no verdict.
     let processor = Processor::tdx();
-    let world = World::open(TDX, &[&processor]).await;
+    let world = World::open(&tdx(), &[&processor]).await;
     let host = world.host(Some(&processor)).await;
     let (code, status) = refused(world.attest(&host, &processor).await);
     assert_eq!((code.as_str(), status), ("endorsement-unavailable", tonic::Code::Unavailable));
@@ -484,7 +568,7 @@ async fn what_the_vendor_would_have_to_say_is_unavailable_and_what_nobody_has_is
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quote_of_a_trust_domain_ties_the_virtual_tpm_as_a_report_does() {
     let processor = Processor::tdx();
-    let world = World::open(TDX, &[&processor]).await;
+    let world = World::open(&tdx(), &[&processor]).await;
     world.keep_collateral(&processor);
     let host = world.host(Some(&processor)).await;
     let without = Said::Other(|binding| binding.ak_name = None);
@@ -499,9 +583,8 @@ async fn a_quote_of_a_trust_domain_ties_the_virtual_tpm_as_a_report_does() {
     assert!(world.selectors().await.contains(&mrtd));
     world.refresh(&host, &attested, Some(&processor)).await.unwrap();
 
-    // The measurement is one that the policy lists, or none.
-    let other = format!("{TDX}mrtd = [\"{}\"]\n", "56".repeat(48));
-    let strict = World::open(&other, &[&processor]).await;
+    // Another launch than those that the policy lists.
+    let strict = World::open(&tdx().replace("55", "56"), &[&processor]).await;
     strict.keep_collateral(&processor);
     let stranger = strict.host(Some(&processor)).await;
     assert_eq!(code(strict.attest(&stranger, &processor).await), "register-mismatch");
@@ -516,11 +599,9 @@ async fn a_quote_of_a_trust_domain_ties_the_virtual_tpm_as_a_report_does() {
 /// Server, agent, software TPM and a SIMULATED kernel: nothing of the exchange is the test's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_finds_the_processor_proves_it_and_leaves_what_verifies_offline() {
-    for (processor, lines) in [(Processor::snp(), SNP), (Processor::tdx(), TDX)] {
-        let world = World::open(lines, &[&processor]).await;
-        if matches!(processor, Processor::Tdx(_)) {
-            world.keep_collateral(&processor);
-        }
+    for (processor, lines) in [(Processor::snp(), snp()), (Processor::tdx(), tdx())] {
+        let world = World::open(&lines, &[&processor]).await;
+        world.keep_collateral(&processor);
         let simulator = processor.simulator();
         // The agent has the TPM to itself.
         let Host { tpm, .. } = world.host(None).await;

@@ -1,16 +1,18 @@
 //! How a confidential machine's report and its TPM hold together; every such link is made here.
 //!
-//! Each of the two can be genuine and of another machine than the other. What ties them is that the
-//! report names the TPM's attestation key, and that is all that counts:
+//! Each of the two can be genuine and of another machine than the other. A link is that the report
+//! names the TPM's attestation key:
 //!
-//! | edge | what the report says | ties |
+//! | edge | what the report says | names the AK |
 //! |---|---|---|
 //! | `report-data` | the binding of this exchange, with the Name of the AK in it | yes |
 //! | `ak-in-var-data` | the hash of a text with the key that certified the AK (Azure) | yes |
 //! | `nonce-only` | the binding without the AK: as fresh, and of whichever machine | no |
 //! | `none` | something else | no |
 //!
-//! A missing edge is told, never implied; what it means is the policy's to say.
+//! The processor signs whatever report data its guest asks for. So a link says that a genuine guest
+//! vouches for the key, and no more: what that is worth depends on what was launched in that guest,
+//! which is judged beside (`appraisal/tee.rs`). A missing edge is told, never implied.
 
 use assay_evidence::BindingInput;
 use assay_evidence::PublicKey;
@@ -22,7 +24,7 @@ use serde::ser::SerializeStruct;
 
 use crate::envelope::TeeClaims;
 
-/// What ties a report to the TPM's key.
+/// What a report says of the TPM's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Edge {
@@ -55,8 +57,8 @@ impl Edge {
         }
     }
 
-    /// Report and TPM are of one machine.
-    pub const fn ties(self) -> bool {
+    /// The guest that asked for the report vouches for the TPM's key.
+    pub const fn names_the_ak(self) -> bool {
         matches!(self, Self::ReportData | Self::AkInVarData)
     }
 }

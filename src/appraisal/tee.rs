@@ -1,8 +1,12 @@
 //! Judges what a confidential machine's processor says, and what its absence means.
 //!
-//! By the tables `[snp]` and `[tdx]` of the policy, by reference values of what was launched where
-//! there are some, and by how the report is tied to the TPM ([`Link`]). Only a report that is tied
-//! gives selectors: the facts of another machine are no facts of this one.
+//! By the tables `[snp]` and `[tdx]` of the policy, by reference values of what was launched, and by
+//! how the report is linked to the TPM ([`Link`]).
+//!
+//! A report ties a TPM to a confidential machine where it names the TPM's key **and** what was
+//! launched is listed. Anybody can rent a genuine guest and have it sign for the key of a machine
+//! elsewhere; only software that the operator knows can be relied on to ask for its own TPM's key
+//! alone. And only a report that ties gives selectors.
 
 use assay_eventlog::Grading;
 use assay_eventlog::Log;
@@ -17,6 +21,7 @@ use assay_tpm::TpmClass;
 use crate::appraisal::Edge;
 use crate::appraisal::Link;
 use crate::envelope::TeeClaims;
+use crate::policy::Confidential;
 use crate::policy::Policy;
 
 /// What came of the processor, as far as it is verified.
@@ -53,39 +58,51 @@ pub(super) fn appraise_tee(
     policy: &Policy,
 ) -> JudgedTee {
     let mut out = JudgedTee::default();
-    let edge = tee.map(|tee| tee.link.edge());
-    if let Some(finding) = unbound(edge, class, policy) {
-        out.findings.push(finding);
-    } else if let Some(finding) = edge.filter(|edge| !edge.ties()).map(unlinked) {
-        match policy.require_link {
-            true => out.findings.push(finding),
-            false => out.warnings.push(finding),
+    let tied = match tee {
+        Some(tee) => tie(tee.link, launched, policy),
+        None => Err("absent".to_owned()),
+    };
+    let unlinked = tee.map(|tee| tee.link.edge()).filter(|edge| !edge.names_the_ak());
+    match (&tied, unlinked) {
+        (Err(why), _) if class == TpmClass::Vtpm && policy.require_tee_binding => {
+            out.findings.push(unbound(why));
         }
+        (_, Some(edge)) if policy.require_link => out.findings.push(link_missing(edge)),
+        (_, Some(edge)) => out.warnings.push(link_missing(edge)),
+        _ => {}
     }
     let Some(tee) = tee else { return out };
+    match &tied {
+        Err(why) => out.not_checked.push(format!("tee: not tied to this TPM: {why}")),
+        Ok(()) if !is_listed(tee.link.claims(), launched, policy) => {
+            let relay = "tee: relay: whoever runs such a guest can have it vouch for this TPM";
+            out.not_checked.push(relay.to_owned());
+        }
+        Ok(()) => {}
+    }
     let claims = tee.link.claims();
     out.not_checked.extend(claims.not_checked().iter().map(ToString::to_string));
+    if !is_listed(claims, launched, policy) {
+        let gap = format!("{}: no reference values of what may be launched", claims.kind());
+        out.not_checked.push(gap);
+    }
     if tee.link.edge() == Edge::AkInVarData {
         out.not_checked.push("guest-measurement: the report measures the paravisor".to_owned());
     }
     match claims {
         TeeClaims::Snp(claims) => {
             out.findings.extend(assay_snp::appraise(claims, &policy.confidential.snp));
-            let by_policy = !policy.confidential.snp.measurement.is_empty();
             let code = Reason::SnpMeasurementUnknown;
             out.launched("snp.measurement", code, claims.measurement(), launched, &launched.snp);
-            out.unless_known("snp.measurement", by_policy || !launched.snp.is_empty());
         }
         TeeClaims::Tdx(claims) => {
             out.findings.extend(assay_tdx::appraise(claims, &policy.confidential.tdx));
             let code = Reason::RegisterMismatch;
             out.launched("tdx.mrtd", code, claims.mrtd(), launched, &launched.mrtd);
-            let by_policy = !policy.confidential.tdx.mrtd.is_empty();
-            out.unless_known("tdx.mrtd", by_policy || !launched.mrtd.is_empty());
             out.hold_log(claims, tee.ccel);
         }
     }
-    if tee.link.edge().ties() {
+    if tied.is_ok() {
         out.selectors = selectors(claims);
     }
     out
@@ -109,12 +126,6 @@ impl JudgedTee {
         };
         let source = launched.source.clone();
         self.findings.push(Finding::new(code, claim, hex::encode(found), expected, source));
-    }
-
-    fn unless_known(&mut self, claim: &str, known: bool) {
-        if !known {
-            self.not_checked.push(format!("{claim}: no reference values of what may be launched"));
-        }
     }
 
     /// A log that was sent has to lead to the RTMRs. RTMR 3 is the operating system's to extend.
@@ -141,22 +152,47 @@ impl JudgedTee {
     }
 }
 
-/// A virtual TPM is as good as what vouches for it.
-fn unbound(edge: Option<Edge>, class: TpmClass, policy: &Policy) -> Option<Finding> {
-    let bound = edge.is_some_and(Edge::ties);
-    if bound || class != TpmClass::Vtpm || !policy.require_tee_binding {
-        return None;
+/// Whether the report ties the TPM, or why not.
+fn tie(link: &Link, launched: &LaunchDigests, policy: &Policy) -> Result<(), String> {
+    let (edge, claims) = (link.edge(), link.claims());
+    if !edge.names_the_ak() {
+        return Err(edge.as_str().to_owned());
     }
-    Some(Finding {
-        code: Reason::VtpmUnbound,
-        claim: "tpm.tee_binding".to_owned(),
-        found: edge.map_or("absent", Edge::as_str).to_owned(),
-        expected: "a TEE report that covers the AK".to_owned(),
-        source: "policy, `require_tee_binding`".to_owned(),
-    })
+    let by_var_data = edge == Edge::AkInVarData;
+    if !is_listed(claims, launched, policy) && (by_var_data || policy.require_launch_digest) {
+        return Err(format!("{}, of a launch that nothing lists", edge.as_str()));
+    }
+    // What the paravisor asks for, it asks for at its own level, where no guest's system can.
+    match claims {
+        TeeClaims::Snp(claims) if by_var_data && claims.vmpl() != 0 => {
+            Err(format!("{}, asked for at VMPL {}", edge.as_str(), claims.vmpl()))
+        }
+        _ => Ok(()),
+    }
 }
 
-fn unlinked(edge: Edge) -> Finding {
+/// Whether something says what may be launched; that it is this is a finding of its own.
+fn is_listed(claims: &TeeClaims, launched: &LaunchDigests, policy: &Policy) -> bool {
+    let Confidential { snp, tdx, .. } = &policy.confidential;
+    match claims {
+        TeeClaims::Snp(_) => {
+            let signers = [&snp.id_key_digest, &snp.author_key_digest];
+            !snp.measurement.is_empty()
+                || !launched.snp.is_empty()
+                || signers.iter().any(|listed| !listed.is_empty())
+        }
+        TeeClaims::Tdx(_) => !tdx.mrtd.is_empty() || !launched.mrtd.is_empty(),
+    }
+}
+
+/// A virtual TPM is as good as what vouches for it.
+fn unbound(why: &str) -> Finding {
+    let expected = "a TEE report that covers the AK, of a launch that is listed";
+    let source = "policy, `require_tee_binding`";
+    Finding::new(Reason::VtpmUnbound, "tpm.tee_binding", why, expected, source)
+}
+
+fn link_missing(edge: Edge) -> Finding {
     let expected = "`report-data` or `ak-in-var-data`";
     let source = "policy, `require_link`";
     Finding::new(Reason::TeeUnlinked, "tee.link", edge.as_str(), expected, source)

@@ -29,6 +29,8 @@ pub struct Refused {
     node: Option<NodeId>,
     /// The AK answered for this very challenge and its node is admitted.
     proved: bool,
+    /// What the node showed of itself is not true: its standing ends.
+    voids: bool,
     flag: Option<Flag>,
     pending: Option<Box<NodeRow>>,
     retry_after: Option<Duration>,
@@ -76,13 +78,15 @@ impl Refused {
         self
     }
 
-    /// What an attestor found wrong, the most decisive first.
-    pub(super) fn found(findings: Vec<Finding>) -> Self {
+    /// What an attestor found wrong with the processor's report, the most decisive first: a
+    /// standing does not outlive it, unless it is only the vendor's word that is missing.
+    pub(super) fn contradicted(findings: Vec<Finding>) -> Self {
         let reason = findings.first().map_or(Reason::Internal, |finding| finding.code);
-        let findings_of = Self::new(reason, "evidence", "not genuine", "genuine evidence");
+        let voids = reason != Reason::EndorsementUnavailable;
+        let refused = Self::new(reason, "evidence", "not genuine", "genuine evidence");
         match findings.is_empty() {
-            true => findings_of,
-            false => Self { findings, ..findings_of },
+            true => Self { voids, ..refused },
+            false => Self { findings, voids, ..refused },
         }
     }
 
@@ -92,6 +96,7 @@ impl Refused {
             findings: vec![finding],
             node: None,
             proved: false,
+            voids: false,
             flag: None,
             pending: None,
             retry_after: None,
@@ -107,6 +112,7 @@ impl Refused {
             findings: appraisal.findings().to_vec(),
             node: Some(node.clone()),
             proved: true,
+            voids: false,
             flag: None,
             pending: None,
             retry_after: None,
@@ -163,6 +169,11 @@ impl Refused {
     /// Whether the node that it concerns has shown that it is that node.
     pub fn proved(&self) -> bool {
         self.proved
+    }
+
+    /// Whether a node that showed this at a refresh stands no longer.
+    pub fn voids(&self) -> bool {
+        self.voids && self.proved
     }
 
     /// The node's row must carry this from now on, in the transaction that records the refusal.

@@ -19,6 +19,7 @@ use assay_evidence::reason::Finding;
 use assay_evidence::time::Time;
 use assay_hcl::Hardware;
 use assay_hcl::HclReport;
+use assay_snp::endorsement::Vek;
 use assay_snp::host_certificates::HostCertificates;
 use assay_tdx::CollateralCache;
 use assay_tdx::Quote;
@@ -39,6 +40,7 @@ pub struct TeeAnchors {
     collateral: Arc<CollateralCache>,
     /// By how much collateral may be overdue.
     grace: Duration,
+    require_revocation: bool,
 }
 
 /// What it takes to verify the report that came, beside itself; read from a report that is not
@@ -64,6 +66,21 @@ pub struct Vouchers {
     pub warnings: Vec<Finding>,
     /// Why what was wanted is not here: not a fault of the machine, and perhaps over soon.
     pub unavailable: Option<Finding>,
+    /// The same of the revocation list.
+    pub unrevoked: Option<Finding>,
+}
+
+impl Vouchers {
+    /// They did not come while the exchange could wait.
+    pub fn late() -> Self {
+        let late = unavailable("endorsements", "attestation exchange, its deadline");
+        Self { unavailable: Some(late.clone()), unrevoked: Some(late), ..Self::default() }
+    }
+}
+
+fn unavailable(claim: &str, source: &str) -> Finding {
+    let code = Reason::EndorsementUnavailable;
+    Finding::new(code, claim, "none", "what the vendor says, in time", source)
 }
 
 /// Of what an agent can give: one report, and what goes with it. A machine has one processor, so
@@ -95,10 +112,17 @@ pub(super) fn wants(items: &[Received]) -> Option<Wanted> {
         (None, None) => return None,
     };
     let report = assay_snp::Report::parse(report).ok()?;
-    let mut wanted = assay_snp::endorsement::wants(&report, None)?;
-    // The host's table saves the way to AMD; what it holds is judged as anything else.
-    let table = item(items, MediaType::SnpHostCerts).map(HostCertificates::parse);
-    if table.is_some_and(|table| table.is_ok_and(|table| table.vek(wanted.kind).is_some())) {
+    let table = item(items, MediaType::SnpHostCerts).and_then(|t| HostCertificates::parse(t).ok());
+    let kind = report.key_info.signing_key()?;
+    let at_hand = table.and_then(|table| Vek::read(table.vek(kind)?.clone()).ok());
+    // A report of version 2 does not name its product; the certificate beside it does.
+    let product = at_hand.as_ref().map(|vek| vek.product);
+    let wants = |product| assay_snp::endorsement::wants(&report, product);
+    let mut wanted = wants(None).or_else(|| wants(product))?;
+    // The host's table saves the way to AMD, where it is of the TCB that the report is of; what it
+    // holds is judged as anything else.
+    let fits = |vek: &Vek| report.reported_tcb.read(vek.product) == Some(vek.tcb);
+    if at_hand.as_ref().is_some_and(fits) {
         wanted.chip = None;
     }
     Some(Wanted::Snp(wanted))
@@ -127,7 +151,7 @@ pub(super) fn verify(
         return Ok(by_report_data(verify_tdx(quote, &expected, vouchers, anchors, now)?));
     }
     let Some(hcl) = item(items, MediaType::HclReport) else { return Ok(None) };
-    let refused = |fault: assay_hcl::Fault| Refused::found(vec![fault.finding()]);
+    let refused = |fault: assay_hcl::Fault| Refused::contradicted(vec![fault.finding()]);
     let report = HclReport::parse(hcl).map_err(refused)?;
     let Hardware::SnpReport(hardware) = report.hardware else {
         let expected = "an SNP report: a TDREPORT can be checked by its own machine alone";
@@ -155,12 +179,21 @@ fn verify_snp(
         host_certificates: item(items, MediaType::SnpHostCerts),
         crl: vouchers.crl.as_deref(),
     };
-    assay_snp::verify(&evidence, &anchors.snp, Some(report_data), now)
-        .map(|claims| TeeClaims::Snp(Box::new(claims)))
-        .map_err(|faults| match (faults.reason(), &vouchers.unavailable) {
-            (Reason::VekMissing, Some(unavailable)) => Refused::found(vec![unavailable.clone()]),
-            _ => Refused::found(faults.findings()),
-        })
+    let verified = assay_snp::verify(&evidence, &anchors.snp, Some(report_data), now);
+    let claims = verified.map_err(|faults| {
+        // The certificate of the chip was asked for, in vain: none is at hand, or one of another TCB.
+        let vain = matches!(wants(items), Some(Wanted::Snp(wanted)) if wanted.chip.is_some());
+        match &vouchers.unavailable {
+            Some(unavailable) if vain => Refused::contradicted(vec![unavailable.clone()]),
+            _ => Refused::contradicted(faults.findings()),
+        }
+    })?;
+    if anchors.require_revocation && vouchers.crl.is_none() {
+        let why = vouchers.unrevoked.clone();
+        let why = why.unwrap_or_else(|| unavailable("snp.crl", "policy, `require_revocation`"));
+        return Err(Refused::contradicted(vec![why]));
+    }
+    Ok(TeeClaims::Snp(Box::new(claims)))
 }
 
 /// Without collateral nothing is known of revocation and TCB: what the vendor's silence means then
@@ -181,10 +214,10 @@ fn verify_tdx(
         Some(json) => assay_tdx::verify_with(quote, json, roots, &expected, &anchors.collateral),
         None => assay_tdx::verify_signatures(quote, roots, &expected),
     };
-    let claims = verified.map_err(|faults| Refused::found(faults.findings()))?;
+    let claims = verified.map_err(|faults| Refused::contradicted(faults.findings()))?;
     match &vouchers.unavailable {
         Some(unavailable) if vouchers.collateral.is_none() => {
-            Err(Refused::found(vec![unavailable.clone()]))
+            Err(Refused::contradicted(vec![unavailable.clone()]))
         }
         _ => Ok(TeeClaims::Tdx(Box::new(claims))),
     }
@@ -196,7 +229,12 @@ fn item(items: &[Received], kind: MediaType) -> Option<&[u8]> {
 
 impl TeeAnchors {
     /// The vendors, and roots of the operator for test hardware: the claims then say so.
-    pub fn new(extra_roots: Vec<Certificate>, collateral_grace: Duration) -> Self {
+    /// Of SNP, `require_revocation` wants the list at hand; TDX collateral always has its own.
+    pub fn new(
+        extra_roots: Vec<Certificate>,
+        collateral_grace: Duration,
+        require_revocation: bool,
+    ) -> Self {
         let amd = assay_snp::Anchors::amd();
         let snp = match extra_roots.is_empty() {
             true => amd,
@@ -207,13 +245,14 @@ impl TeeAnchors {
             extra_roots,
             collateral: Arc::default(),
             grace: collateral_grace,
+            require_revocation,
         }
     }
 }
 
 impl Default for TeeAnchors {
     fn default() -> Self {
-        Self::new(Vec::new(), Duration::ZERO)
+        Self::new(Vec::new(), Duration::ZERO, true)
     }
 }
 

@@ -686,6 +686,12 @@ impl Collected {
         self.open.hardware.as_ref().map_or(&[], Hardware::claimed_others)
     }
 
+    /// Boot time until which what vendors say may be waited for: that of the logs.
+    pub fn deadline(&self) -> Duration {
+        let within = limits::logs_within(self.open.terms.max_age);
+        self.open.challenged.boot.saturating_add(within)
+    }
+
     /// What it takes to verify the report of a confidential machine: to be found before the last
     /// step, and given by [`Collected::endorsed`]. Nothing where none came.
     pub fn wants(&self) -> Option<Wanted> {

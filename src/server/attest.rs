@@ -212,6 +212,7 @@ impl Exchange<'_> {
         let mut files = Files::of(profile.as_deref());
         let collected = self.collect(line, challenge, awaiting, &mut files).await?;
         self.count_by_node(counted, candidate.row.as_ref())?;
+        let collected = self.endorsed(collected, candidate.row.as_ref()).await;
 
         // The row as it is now: two exchanges of one node are judged one after the other.
         let id = self.spiffe_id(collected.node())?;
@@ -267,6 +268,7 @@ impl Exchange<'_> {
         let (challenge, awaiting) = identified.challenge(Some(&row), &kin, &mut random, now)?;
         let mut files = Files::of(profile.as_deref());
         let collected = self.collect(line, challenge, awaiting, &mut files).await?;
+        let collected = self.endorsed(collected, Some(&row)).await;
         let _guard = node.lock().await;
         let row = node.view().row;
         self.judge(Some(node), collected, files, Some(row)).await
@@ -377,8 +379,7 @@ impl Exchange<'_> {
             match awaiting.receive(received, clock.moment())? {
                 Step::Collected(collected) => {
                     files.hear(collected.heard());
-                    let vouchers = self.vouchers(&collected).await;
-                    return Ok(collected.endorsed(vouchers));
+                    return Ok(collected);
                 }
                 Step::More(more, next) => (message, awaiting) = (more, next),
             }
@@ -388,13 +389,16 @@ impl Exchange<'_> {
         }
     }
 
-    /// What vendors say of the processor whose report came. Whatever cannot be had is said with it:
-    /// what that means is for the verifier.
-    async fn vouchers(&self, collected: &Collected) -> Vouchers {
-        match collected.wants() {
-            None => Vouchers::default(),
-            Some(wanted) => self.domain.vouchers(&wanted, &self.address.ip().to_string()).await,
-        }
+    /// With what vendors say of the processor whose report came. Whatever cannot be had in time is
+    /// said with it: what that means is for the verifier. A node of ours counts as its own source.
+    async fn endorsed(&self, collected: Collected, row: Option<&NodeRow>) -> Collected {
+        let Some(wanted) = collected.wants() else { return collected };
+        let address = self.address.ip().to_string();
+        let node = row.filter(|row| row.admission == Admission::Admitted);
+        let source = node.map_or(address, |row| row.node_id.clone());
+        let left = collected.deadline().saturating_sub(self.domain.clock.boot());
+        let found = tokio::time::timeout(left, self.domain.vouchers(&wanted, &source)).await;
+        collected.endorsed(found.unwrap_or_else(|_| Vouchers::late()))
     }
 
     /// The verdict, under the node's lock: all that follows from it is one commit.
@@ -411,7 +415,14 @@ impl Exchange<'_> {
         let live = before.as_ref().is_some_and(|standing| standing.is_fresh(moment));
         let counters_before = row.as_ref().and_then(|row| row.counters);
         let kin = self.kin(row.as_ref(), collected.other_eks(), collected.ek_spki_sha256()).await?;
-        let verified = collected.verify(row, &kin, live, moment.wall)?;
+        let verified = match collected.verify(row, &kin, live, moment.wall) {
+            Ok(verified) => verified,
+            Err(refused) if self.purpose == Purpose::Refresh && refused.voids() => {
+                self.void(node, refused.reason()).await?;
+                return Err(refused.into());
+            }
+            Err(refused) => return Err(refused.into()),
+        };
         let id = self.spiffe_id(verified.node())?;
         if self.purpose == Purpose::Refresh {
             self.demand_same_boot(node, &verified, counters_before).await?;
@@ -520,13 +531,16 @@ impl Exchange<'_> {
             format!("{}, as attested", written(before)),
         )
         .about_proved(verified.node());
-        if let Some(node) = node {
-            let void =
-                Change::VoidStanding { node: node.id.clone(), reason: Reason::ResetUnexplained };
-            self.domain.store.commit(vec![void], Vec::new()).await?;
-            node.fall(Reason::ResetUnexplained);
-        }
+        self.void(node, Reason::ResetUnexplained).await?;
         Err(refused.into())
+    }
+
+    async fn void(&self, node: Option<&Arc<Node>>, reason: Reason) -> Result<(), StoreError> {
+        let Some(node) = node else { return Ok(()) };
+        let void = Change::VoidStanding { node: node.id.clone(), reason };
+        self.domain.store.commit(vec![void], Vec::new()).await?;
+        node.fall(reason);
+        Ok(())
     }
 
     async fn appraise(

@@ -178,6 +178,7 @@ impl Domain {
                 tee: TeeAnchors::new(
                     config.nodes.danger_extra_roots.clone(),
                     config.nodes.policy.confidential.tdx.collateral_grace(),
+                    config.nodes.policy.require_revocation,
                 ),
                 admission: Arc::new(Admission {
                     operator: config.nodes.admit.contains(&Admit::Operator),
@@ -207,7 +208,8 @@ impl Domain {
         let grace = self.config.nodes.policy.confidential.tdx.collateral_grace();
         let unavailable = |error: Unavailable| {
             tracing::warn!(%error, "an endorsement cannot be had");
-            Vouchers { unavailable: Some(error.finding()), ..Vouchers::default() }
+            let why = Some(error.finding());
+            Vouchers { unavailable: why.clone(), unrevoked: why, ..Vouchers::default() }
         };
         match wanted {
             Wanted::Snp(wanted) => match self.endorsements.snp(wanted, source).await {
@@ -216,6 +218,7 @@ impl Domain {
                     chain: found.chain,
                     crl: found.crl,
                     warnings: found.warnings,
+                    unrevoked: found.missing.map(|error| error.finding()),
                     ..Vouchers::default()
                 },
                 Err(error) => unavailable(error),
