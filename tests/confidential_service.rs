@@ -4,6 +4,7 @@
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ use prost::Message;
 use serde_json::Value;
 use simulator::Platform;
 use simulator::Simulator;
+use stand_in::Reply;
+use stand_in::VendorStandIn;
 use tdx_forge::Recipe;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -60,6 +63,8 @@ mod host;
 mod house;
 #[path = "../attestors/tsm/tests/support/simulator.rs"]
 mod simulator;
+#[path = "support/vendor_stand_in.rs"]
+mod stand_in;
 #[path = "../attestors/tdx/tests/support/forge.rs"]
 mod tdx_forge;
 
@@ -194,6 +199,16 @@ impl World {
     }
 
     async fn with_class(class: &str, policy: &str, processors: &[&Processor]) -> World {
+        World::with_services(class, policy, processors, "fetch = false\n").await
+    }
+
+    /// With these lines about the vendors' services.
+    async fn with_services(
+        class: &str,
+        policy: &str,
+        processors: &[&Processor],
+        services: &str,
+    ) -> World {
         let files = tempfile::tempdir().unwrap();
         let policy_path = files.path().join("policy.toml");
         fs::write(&policy_path, policy).unwrap();
@@ -210,7 +225,7 @@ impl World {
                     &format!("[nodes]\ndanger_extra_roots = [{}]\n", roots.join(", ")),
                 )
                 .replace("class = \"software\"", &format!("class = \"{class}\""))
-                .replace("[keys]\n", "[endorsements]\nfetch = false\n[keys]\n")
+                .replace("[keys]\n", &format!("[endorsements]\n{services}[keys]\n"))
         })
         .await;
         World { house, _files: files }
@@ -313,6 +328,7 @@ impl World {
         let (collect, collecting) = refreshing.challenge(attester).await?;
         let mut gathered = host.gather(&collect, None);
         gathered.reports = processor.map_or_else(Vec::new, |p| p.items(&collect.report_data));
+        gathered.reports.retain(|item| host.facts.kinds.contains(&item.media_type));
         refreshing.answer(collecting, gathered).await.map(|_| ())
     }
 
@@ -565,6 +581,38 @@ async fn what_the_vendor_would_have_to_say_is_unavailable_and_what_nobody_has_is
     world.attest(&host, &processor).await.map(|_| ()).unwrap();
 }
 
+/// Two hosts on one chip, and refreshes of both: its vendor is asked once for each thing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_vendor_has_to_say_is_fetched_once_for_all_hosts_and_refreshes() {
+    let list =
+        forge::RevocationDraft { next_update: "491231000000Z", ..forge::RevocationDraft::empty() };
+    let chip = Processor::of(Machine::milan().with(|m| m.crl = Some(list)));
+    let chip = Processor::only_report(&chip);
+    let domain = Processor::tdx();
+    for (processor, lines, requests) in [(chip, SNP, 3), (domain, TDX, 4)] {
+        let vendor = VendorStandIn::of(processor.vendor_pages());
+        let url = vendor.url();
+        let services =
+            format!("fetch = true\namd = \"{url}\"\namd_every = \"1s\"\nintel = \"{url}\"\n");
+        let policy = format!("{POLICY}{lines}");
+        let world = World::with_services("vtpm", &policy, &[&processor], &services).await;
+        for name in ["one", "two"] {
+            let mut host = world.house.admitted(name).await;
+            let kinds = processor.kinds().into_iter();
+            host.facts.kinds.extend(kinds.filter(|kind| *kind != MediaType::SnpHostCerts));
+            let attested = world.attest(&host, &processor).await.unwrap();
+            for _ in 0..3 {
+                world.refresh(&host, &attested, Some(&processor)).await.unwrap();
+            }
+            let result = world.result().await;
+            assert_eq!(result["tee"]["link"], "report-data", "{result}");
+            assert!(!result["not_checked"].to_string().contains("no revocation list"), "{result}");
+        }
+        assert_eq!(vendor.requests(), requests, "{:?}", vendor.paths());
+        println!("{requests} requests for 2 attestations and 6 refreshes");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quote_of_a_trust_domain_ties_the_virtual_tpm_as_a_report_does() {
     let processor = Processor::tdx();
@@ -636,6 +684,22 @@ async fn an_agent_finds_the_processor_proves_it_and_leaves_what_verifies_offline
 }
 
 impl Processor {
+    /// What its vendor's service would say of it.
+    fn vendor_pages(&self) -> BTreeMap<String, Reply> {
+        let Processor::Snp { machine, .. } = self else {
+            return stand_in::intel_pages(&recipe().build().collateral, "platform");
+        };
+        let shown = machine.show();
+        let report = assay_snp::Report::parse(&shown.report).unwrap();
+        let wanted = assay_snp::endorsement::wants(&report, None).unwrap();
+        let chain = [&shown.issuer, &shown.ark].map(|der| tdx_forge::pem(der)).concat();
+        BTreeMap::from([
+            (wanted.vek_path().unwrap(), Reply::ok(shown.vek)),
+            (wanted.chain_path(), Reply::ok(chain)),
+            (wanted.crl_path(), Reply::ok(shown.crl.unwrap())),
+        ])
+    }
+
     /// One whose host hands out no certificates.
     fn only_report(of: &Processor) -> Processor {
         match of {
