@@ -31,7 +31,8 @@ pub struct Appraised {
     pub policies: Vec<String>,
 }
 
-/// The claims set, as JSON. `issued` is the time of the appraisal.
+/// The claims set, as JSON. `issued` is when this result is given, which may be long after the
+/// appraisal.
 pub fn claims_set(appraised: &Appraised, issued: Time) -> Value {
     let vector = vector(appraised);
     let worst = vector.values().copied().max().map_or(Tier::None, Tier::of);

@@ -2,7 +2,8 @@
 //! an EAR.
 //!
 //! An EAR is made from what `assay appraise … --json` answered, whatever the evidence was: the
-//! appraisal is done in one place, and its result can be handed on later.
+//! appraisal is done in one place, and its result can be handed on later. Such an answer is not signed:
+//! who signs the EAR vouches for having had it from an appraisal of their own.
 
 use std::fs;
 use std::path::PathBuf;
@@ -120,6 +121,10 @@ impl ExportArgs {
         now: Time,
     ) -> Result<Exported, Failure> {
         let path = self.appraisal.as_deref().ok_or_else(|| Failure::new("give --appraisal"))?;
+        if self.profile.is_some() {
+            let text = "an EAR names the profile that its appraisal names, and no other";
+            return Err(Failure::new(text).hint("leave the profile out"));
+        }
         let wrong = |why: &str| {
             Failure::new(format!("`{}` is no answer of `assay appraise`: {why}", path.display()))
         };
@@ -127,10 +132,6 @@ impl ExportArgs {
             .map_err(|error| wrong(&error.to_string()))?;
         let mut appraised = appraised(&answer).map_err(|why| wrong(&why))?;
         appraised.label.clone_from(&self.label);
-        if let Some(profile) = &self.profile {
-            let profile = measured::profile(profile)?.profile;
-            appraised.policies = vec![policy_id(&profile.id, profile.serial)];
-        }
         let set = ear::claims_set(&appraised, now);
         let text = format!("{}: {}\n", self.label, set["ear_status"].as_str().unwrap_or_default());
         let json = json!({ "ear_status": set["ear_status"] });
@@ -165,6 +166,11 @@ fn appraised(answer: &Value) -> Result<Appraised, String> {
         }
     };
     let (reasons, warnings) = (findings("reasons")?, findings("warnings")?);
+    let id = member("evidence_id")?.as_str().unwrap_or_default().to_owned();
+    if hex::decode(&id).map_or(true, |bytes| bytes.len() != 32) {
+        return Err(format!("`evidence_id` is `{id}`, expected SHA-256 in hex"));
+    }
+    let evidence_id = id;
     if (verdict == "contraindicated") == reasons.is_empty() {
         return Err(format!("`{verdict}` with {} reasons", reasons.len()));
     }
@@ -181,7 +187,7 @@ fn appraised(answer: &Value) -> Result<Appraised, String> {
         not_checked: not_checked.filter_map(|gap| gap.as_str().map(str::to_owned)).collect(),
         policies: id.map(|id| policy_id(id, serial.unwrap_or(0))).into_iter().collect(),
         claims,
-        evidence_id: member("evidence_id")?.as_str().unwrap_or_default().to_owned(),
+        evidence_id,
     })
 }
 

@@ -11,6 +11,7 @@ use assay_evidence::cbor::Kind;
 use assay_evidence::digest::Digest;
 use assay_evidence::digest::HashAlgorithm;
 
+use crate::reference::class;
 use crate::reference::corim::PROFILE;
 use crate::reference::corim::Signed;
 use crate::reference::corim::TAG_COMID;
@@ -56,6 +57,10 @@ struct Reading {
     found: Vec<Found>,
     told: BTreeSet<String>,
     weak: usize,
+    /// The class of the first reference, as it was written: values of another are of another thing.
+    class: Option<Vec<u8>>,
+    /// A row of ours could not be taken, so its sequence is another.
+    row_lost: bool,
 }
 
 /// One measurement that can be imported.
@@ -138,12 +143,20 @@ impl Reading {
     fn triple(&mut self, cbor: &mut Cbor<'_>) -> Result<(), ImportError> {
         tuple(cbor, "reference-triple", 2)?;
         let mut whole_class = true;
+        let mut class = Vec::new();
         map(cbor, "environment", &mut |key, cbor| {
             whole_class &= key == 0;
-            skip(cbor, "environment")
+            let before = cbor.rest();
+            skip(cbor, "environment")?;
+            let length = before.len().saturating_sub(cbor.rest().len());
+            class = before.get(..length).unwrap_or_default().to_vec();
+            Ok(())
         })?;
         if !whole_class {
             self.tell("a reference for an instance or a group".to_owned());
+        } else if *self.class.get_or_insert_with(|| class.clone()) != class {
+            whole_class = false;
+            self.tell("a reference for another class than the first".to_owned());
         }
         list(cbor, "measurements", &mut |_, cbor| {
             let found = self.measurement(cbor)?;
@@ -195,14 +208,30 @@ impl Reading {
         })?;
         self.weak = self.weak.saturating_add(weak);
         let mut found = found.into_iter();
-        match (understood, found.next(), found.next()) {
-            (true, Some(what), None) => Ok(Some(Found { key, what })),
-            (true, Some(_), Some(_)) => {
-                self.tell("measurements with several kinds of values".to_owned());
-                Ok(None)
+        let what = match (found.next(), found.next()) {
+            (Some(what), None) if understood => what,
+            (Some(_), None) | (None, _) => {
+                self.lose(key.as_deref());
+                return Ok(None);
             }
-            _ => Ok(None),
+            (Some(_), Some(_)) => {
+                self.tell("measurements with several kinds of values".to_owned());
+                self.lose(key.as_deref());
+                return Ok(None);
+            }
+        };
+        // A register or an object that is left without a digest would be free.
+        let found = Found { key, what };
+        if found.values().iter().any(|values| values.is_empty()) {
+            self.tell("measurements by algorithms that never decide".to_owned());
+            self.lose(found.key.as_deref());
+            return Ok(None);
         }
+        Ok(Some(found))
+    }
+
+    fn lose(&mut self, key: Option<&str>) {
+        self.row_lost |= key.is_some_and(|key| matches!(Key::parse(key), Some(Key::Row { .. })));
     }
 
     fn skipped(&mut self, what: &str, cbor: &mut Cbor<'_>) -> Result<(), ImportError> {
@@ -240,10 +269,15 @@ impl Reading {
             }
         }
         let ours = self.root.is_some();
+        if ours && self.row_lost {
+            let text = "a row that cannot be taken: what is left is another sequence";
+            return Err(ImportError::Malformed(text.to_owned()));
+        }
         for (index, found) in std::mem::take(&mut self.found).into_iter().enumerate() {
             let key = found.key.as_deref().filter(|_| ours).and_then(Key::parse);
             place(&mut imported, index, key, found)?;
         }
+        self.told.append(&mut imported.not_imported.drain(..).collect());
         imported.not_imported = self.told.into_iter().collect();
         Ok(imported)
     }
@@ -272,7 +306,7 @@ fn place(
     };
     match (key, found.what) {
         (Some(Key::Rule { component, register }), What::Name(rule)) => {
-            let component = component_of(imported, &component);
+            let component = component_of(imported, &component)?;
             component.rules.insert(register, rule);
             on(component, register);
         }
@@ -280,8 +314,12 @@ fn place(
             imported.quirks.insert(name);
         }
         (Some(Key::Row { component, variant, register, class, ordered, at }), What::Digests(v)) => {
-            let component = component_of(imported, &component);
-            let set = variant_of(component, &variant).sets.entry((register, class)).or_default();
+            // It becomes a key of the draft, and no other text may.
+            if !class::is_class(&class) {
+                return Err(ImportError::Malformed(format!("`{}` is no class", name_of(&class))));
+            }
+            let component = component_of(imported, &component)?;
+            let set = variant_of(component, &variant)?.sets.entry((register, class)).or_default();
             // Rows stand in their order, so the place is a check and no index.
             if usize::try_from(at) != Ok(set.rows.len()) {
                 let text = format!("row {at} where {} is due", set.rows.len());
@@ -292,19 +330,21 @@ fn place(
             on(component, register);
         }
         (Some(Key::Registers { component, variant }), What::Registers(registers)) => {
-            literals(component_of(imported, &component), &variant, registers, &banks)?;
+            literals(component_of(imported, &component)?, &variant, registers, &banks)?;
         }
         (_, What::Registers(registers)) => {
             // Whoever wrote it named no component: together they are the alternatives of one.
             let name = found.key.unwrap_or_else(|| format!("measurement-{}", index + 1));
-            literals(component_of(imported, "registers"), &name, registers, &banks)?;
+            literals(component_of(imported, "registers")?, &name, registers, &banks)?;
         }
         (_, What::Digests(values)) => {
             let name = name_of(&found.key.unwrap_or_else(|| "digests".to_owned()));
             let set: &mut DigestSet = imported.digests.entry(name).or_default();
             set.rows.push(Row { digests: decided(values), text_sha256: None });
         }
-        (_, What::Name(_)) => {}
+        (_, What::Name(name)) => {
+            imported.not_imported.push(format!("the name `{}`", name_of(&name)));
+        }
     }
     Ok(())
 }
@@ -325,29 +365,43 @@ fn literals(
         }
         on(component, register);
     }
-    component.variants.push(Variant { name: variant.to_owned(), literals, ..Variant::default() });
+    variant_of(component, variant)?.literals = literals;
     Ok(())
 }
 
-fn component_of<'i>(imported: &'i mut Imported, name: &str) -> &'i mut Component {
-    let at = imported.components.iter().position(|component| component.name == name);
-    let at = at.unwrap_or_else(|| {
-        imported.components.push(Component { name: name.to_owned(), ..Component::default() });
-        imported.components.len().saturating_sub(1)
-    });
-    // `at` was found or pushed just now.
-    #[allow(clippy::indexing_slicing)]
-    &mut imported.components[at]
+/// The component of that name, made if it is not there: as many as a profile may have.
+fn component_of<'i>(
+    imported: &'i mut Imported,
+    name: &str,
+) -> Result<&'i mut Component, ImportError> {
+    let new = || Component { name: name.to_owned(), ..Component::default() };
+    named(&mut imported.components, |one| one.name == name, new, "components", MAX_COMPONENTS)
 }
 
-fn variant_of<'c>(component: &'c mut Component, name: &str) -> &'c mut Variant {
-    let at = component.variants.iter().position(|variant| variant.name == name);
-    let at = at.unwrap_or_else(|| {
-        component.variants.push(Variant { name: name.to_owned(), ..Variant::default() });
-        component.variants.len().saturating_sub(1)
-    });
-    #[allow(clippy::indexing_slicing)]
-    &mut component.variants[at]
+fn variant_of<'c>(
+    component: &'c mut Component,
+    name: &str,
+) -> Result<&'c mut Variant, ImportError> {
+    let new = || Variant { name: name.to_owned(), ..Variant::default() };
+    named(&mut component.variants, |one| one.name == name, new, "variants", MAX_VARIANTS)
+}
+
+fn named<'v, T>(
+    all: &'v mut Vec<T>,
+    is: impl Fn(&T) -> bool,
+    new: impl FnOnce() -> T,
+    what: &'static str,
+    max: usize,
+) -> Result<&'v mut T, ImportError> {
+    let at = all.iter().position(is).unwrap_or(all.len());
+    if at == all.len() {
+        all.push(new());
+    }
+    let found = all.len();
+    match all.get_mut(at) {
+        Some(one) if found <= max => Ok(one),
+        _ => Err(ImportError::TooMany { what, found, max }),
+    }
 }
 
 fn on(component: &mut Component, register: u32) {
@@ -447,6 +501,9 @@ const TRIPLES: [&str; 11] = [
     "",
     "conditional-endorsement-triples",
 ];
+/// As many as a profile may have.
+const MAX_COMPONENTS: usize = 64;
+const MAX_VARIANTS: usize = 256;
 const MAX_MEASUREMENTS: usize = 262_144;
 const MAX_TOLD: usize = 256;
 const MAX_TEXT: usize = 4_096;

@@ -239,6 +239,130 @@ fn what_others_wrote_becomes_sets_or_is_told_and_never_widens() {
     assert!(matches!(read(&keys, &[]), Err(ImportError::Nothing { told }) if told.len() == 1));
 }
 
+/// One of ours by hand, from one measurement each: its key, and what it is.
+fn ours(measurements: &[(&str, &dyn Fn(&mut Writer))]) -> Vec<u8> {
+    let mut comid = Writer::default();
+    comid.map(1);
+    comid.unsigned(4);
+    comid.map(1);
+    comid.unsigned(0);
+    comid.array(1);
+    comid.array(2);
+    comid.raw(ANY);
+    comid.array(measurements.len());
+    for (key, value) in measurements {
+        comid.map(2);
+        comid.unsigned(0);
+        comid.text(key);
+        comid.unsigned(1);
+        comid.map(1);
+        value(&mut comid);
+    }
+    let mut corim = Writer::default();
+    corim.tag(501);
+    corim.map(3);
+    corim.unsigned(0);
+    corim.text("x");
+    corim.unsigned(1);
+    corim.array(1);
+    corim.tag(506);
+    corim.bytes(&comid.into_bytes());
+    corim.unsigned(3);
+    corim.tag(32);
+    corim.text("urn:x-assay:reference-values:1:tpm2");
+    corim.into_bytes()
+}
+
+fn one_digest(writer: &mut Writer) {
+    writer.unsigned(2);
+    digest(writer);
+}
+
+/// A digest of SHA-1, by an algorithm number that nobody here decides by.
+fn weak_digest(writer: &mut Writer) {
+    writer.unsigned(2);
+    writer.array(1);
+    writer.array(2);
+    writer.unsigned(99);
+    writer.bytes(&[7; 20]);
+}
+
+#[test]
+fn no_name_of_a_corim_becomes_a_line_of_the_draft() {
+    for class in ["boot_app = {}\n[ima]\nallow = []\nx", "boot app", "no_such_class"] {
+        let corim = ours(&[(&format!("c/v/4/{class}#0"), &one_digest)]);
+        assert!(matches!(read(&corim, &[]), Err(ImportError::Malformed(_))), "{class}");
+    }
+    let corim = ours(&[("c\n[ima]/v\n\"/4/boot_app#0", &one_digest)]);
+    let text = read(&corim, &[]).unwrap().profile("a/b\n[ima]");
+    assert!(!text.lines().any(|line| line.starts_with("[ima]")), "{text}");
+}
+
+#[test]
+fn a_row_that_cannot_be_taken_refuses_the_sequence() {
+    let good = ("c/v/4/boot_app#0", &one_digest as &dyn Fn(&mut Writer));
+    let weak = ("c/v/4/boot_app#1", &weak_digest as &dyn Fn(&mut Writer));
+    assert!(read(&ours(&[good]), &[]).is_ok());
+    assert!(matches!(read(&ours(&[good, weak]), &[]), Err(ImportError::Malformed(_))));
+    // A register by a weak digest alone takes the whole measurement with it.
+    let registers = by_hand(0, ANY, |w| {
+        w.map(1);
+        w.unsigned(1);
+        w.map(1);
+        w.unsigned(14);
+        w.map(2);
+        w.unsigned(4);
+        digest(w);
+        w.unsigned(7);
+        w.array(1);
+        w.array(2);
+        w.unsigned(99);
+        w.bytes(&[7; 20]);
+    });
+    assert!(matches!(read(&registers, &[]), Err(ImportError::Nothing { .. })));
+}
+
+#[test]
+fn values_of_another_class_are_told_and_left_out() {
+    let mut comid = Writer::default();
+    comid.map(1);
+    comid.unsigned(4);
+    comid.map(1);
+    comid.unsigned(0);
+    comid.array(2);
+    for vendor in ["one", "two"] {
+        comid.array(2);
+        comid.map(1);
+        comid.unsigned(0);
+        comid.map(1);
+        comid.unsigned(1);
+        comid.text(vendor);
+        comid.array(1);
+        comid.map(1);
+        comid.unsigned(1);
+        comid.map(1);
+        one_digest(&mut comid);
+    }
+    let mut corim = Writer::default();
+    corim.tag(501);
+    corim.map(1);
+    corim.unsigned(1);
+    corim.array(1);
+    corim.tag(506);
+    corim.bytes(&comid.into_bytes());
+    let imported = read(&corim.into_bytes(), &[]).unwrap();
+    assert_eq!(imported.digests["digests"].rows.len(), 1);
+    assert_eq!(imported.not_imported, ["a reference for another class than the first"]);
+}
+
+#[test]
+fn variants_have_an_end() {
+    let names: Vec<String> = (0..300).map(|at| format!("c/{at}/4/boot_app#0")).collect();
+    let all: Vec<(&str, &dyn Fn(&mut Writer))> =
+        names.iter().map(|name| (name.as_str(), &one_digest as &dyn Fn(&mut Writer))).collect();
+    assert!(matches!(read(&ours(&all), &[]), Err(ImportError::TooMany { what: "variants", .. })));
+}
+
 proptest! {
     #[test]
     fn anything_at_all_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {

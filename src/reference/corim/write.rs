@@ -105,6 +105,19 @@ fn values(component: &Component, variant: &Variant) -> Vec<Vec<u8>> {
         let key = Key::Registers { component, variant: name };
         measurements.push(measurement(&key, INTEGRITY_REGISTERS, |w| registers(variant, w)));
     }
+    // Each value of a set is a variant of its own there.
+    let values = variant.values.iter().flat_map(|values| &values.set.rows);
+    for (at, row) in values.enumerate() {
+        let (component_name, name) = names();
+        let key =
+            Key::Registers { component: component_name, variant: format!("{name} {}", at + 1) };
+        let on = component.on.first().copied().unwrap_or_default();
+        measurements.push(measurement(&key, INTEGRITY_REGISTERS, |w| {
+            w.map(1);
+            w.unsigned(u64::from(on));
+            digests(row.digests.values(), w);
+        }));
+    }
     for ((register, class), allowed) in &variant.sets {
         for (at, row) in allowed.set.rows.iter().enumerate() {
             let (component, name) = names();

@@ -162,6 +162,7 @@ fn secure_boot(
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
     let mut require = Vec::new();
+    let mut any = object.contains_key("has_secureboot");
     match object.remove("has_secureboot") {
         None | Some(Value::Bool(true)) => {
             require.push("{ claim = \"sb.enabled\", is = true }".to_owned());
@@ -171,16 +172,16 @@ fn secure_boot(
         }
         other => return Err(value("has_secureboot", other.as_ref(), "true or false")),
     }
-    let mut any = false;
     for (name, test) in [("pk", "within"), ("kek", "within"), ("db", "within"), ("dbx", "includes")]
     {
-        any |= object.contains_key(name);
+        let written = object.contains_key(name);
+        any |= written;
         let words = list(object, name)?
             .iter()
             .map(|key| word(name, key))
             .collect::<Result<BTreeSet<_>, _>>()?;
-        // Nothing revoked is no test; no key at all would be one that nothing passes.
-        if words.is_empty() {
+        // Nothing that has to be revoked is no test; an empty list of keys admits no key.
+        if !written || (words.is_empty() && test == "includes") {
             continue;
         }
         let set = format!("keylime-{name}");
@@ -420,9 +421,25 @@ mod tests {
         let profile = Profile::parse(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
         assert_eq!(profile.decided().into_iter().collect::<Vec<_>>(), [0, 4, 14]);
         let secure_boot = profile.components.iter().find(|c| c.name == "secure-boot").unwrap();
-        assert_eq!(secure_boot.require.len(), 4);
+        assert_eq!(secure_boot.require.len(), 5);
         assert!(text.contains("# not imported: `kernel_cmdline` of kernel-1: `root=.*`"), "{text}");
         assert_eq!(imported.not_imported.len(), 3, "{:?}", imported.not_imported);
+    }
+
+    #[test]
+    fn a_lone_switch_is_a_test_and_an_empty_list_admits_no_key() {
+        let lone = import(br#"{"has_secureboot":true}"#).unwrap();
+        assert_eq!(lone.components[0].require, ["{ claim = \"sb.enabled\", is = true }"]);
+        let empty = import(br#"{"has_secureboot":true,"db":[],"dbx":[]}"#).unwrap();
+        let profile = Profile::parse(&empty.profile("a/b")).unwrap();
+        let require = &profile.components[0].require;
+        assert_eq!(
+            require.iter().map(|r| r.claim.as_str()).collect::<Vec<_>>(),
+            ["sb.enabled", "sb.db"]
+        );
+        let one = crate::reference::requirement::Fact::Words(["x509:00".to_owned()].into());
+        assert!(require[1].differs(Some(&one)).is_some());
+        assert!(import(br#"{"has_secureboot":false}"#).is_err());
     }
 
     #[test]
