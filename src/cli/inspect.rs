@@ -4,6 +4,7 @@
 mod cert;
 mod eventlog;
 mod ima;
+mod report;
 
 use clap::Subcommand;
 
@@ -23,6 +24,9 @@ pub enum InspectCommand {
     #[command(after_help = "Example:\n  assay inspect ima \
         /sys/kernel/security/ima/binary_runtime_measurements --pcrs pcrs.yaml")]
     Ima(ima::ImaArgs),
+    /// Show what the report of a confidential machine says: SNP, TDX, Nitro or HCL
+    #[command(after_help = "Example:\n  assay inspect report report.bin")]
+    Report(report::ReportArgs),
 }
 
 impl InspectCommand {
@@ -31,6 +35,7 @@ impl InspectCommand {
             InspectCommand::Cert(args) => args.run(),
             InspectCommand::Eventlog(args) => args.run(),
             InspectCommand::Ima(args) => args.run(),
+            InspectCommand::Report(args) => args.run(),
         }
     }
 }
