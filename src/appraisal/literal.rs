@@ -24,7 +24,7 @@ pub(super) fn appraise(
     now: Time,
 ) -> Vec<Finding> {
     let differing = |variant: &Variant| {
-        let mut findings = Vec::new();
+        let mut findings = outside(component, profile, variant, quoted);
         for (bank, literals) in &variant.literals {
             for (register, expected) in literals {
                 let found = quoted(*bank, *register);
@@ -53,6 +53,32 @@ pub(super) fn appraise(
         .map(differing)
         .min_by_key(Vec::len)
         .unwrap_or_else(|| vec![none_in_force(component, profile)])
+}
+
+/// The value of the one register, where a set has the values.
+fn outside(
+    component: &Component,
+    profile: &Profile,
+    variant: &Variant,
+    quoted: &dyn Fn(HashAlgorithm, u32) -> Option<Digest>,
+) -> Vec<Finding> {
+    let (Some(values), [register]) = (&variant.values, component.on.as_slice()) else {
+        return Vec::new();
+    };
+    let of_bank = |bank| quoted(bank, *register);
+    // Every bank that decides has to be there and in one row.
+    let all = profile.banks.iter().all(|bank| of_bank(*bank).is_some());
+    if all && values.set.rows_for(&of_bank, &profile.banks).next().is_some() {
+        return Vec::new();
+    }
+    let bank = profile.banks.first().copied().unwrap_or(HashAlgorithm::Sha256);
+    vec![Finding {
+        code: Reason::RegisterMismatch,
+        claim: format!("pcr.{bank}.{register}"),
+        found: of_bank(bank).map_or_else(|| "not quoted".to_owned(), |d| d.to_hex()),
+        expected: format!("one of {} values of {}", values.set.rows.len(), values.name),
+        source: source(profile, component, variant),
+    }]
 }
 
 /// A candidate counts only for nodes that it was predicted for.

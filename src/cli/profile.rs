@@ -5,6 +5,7 @@ mod export;
 mod import;
 mod learn;
 mod predict;
+mod predict_launch;
 mod sign;
 mod simulate;
 mod trial;
@@ -30,7 +31,7 @@ pub enum ProfileCommand {
     /// Compute the next boot's values from the files that it will start
     #[command(after_help = "Example:\n  assay profile predict --uki /efi/EFI/Linux/6.1.193.efi \
         --name 6.1.193 --profile acme/web")]
-    Predict(predict::PredictArgs),
+    Predict(predict_launch::Predict),
     /// Say which hosts would lose their identity under a profile, by their stored evidence
     #[command(after_help = "Example:\n  assay profile simulate --profile acme/web-next \
         --current acme/web evidence/*")]

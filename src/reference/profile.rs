@@ -7,35 +7,36 @@
 //!
 //! What a profile means for a machine is `appraisal`'s business; this file only reads.
 
+mod component;
+mod variant;
+
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use assay_evidence::crypto;
-use assay_evidence::digest::Digest;
 use assay_evidence::digest::HashAlgorithm;
 use assay_evidence::time::Time;
+use assay_snp::policy::Floor;
 use serde_json::Value;
 use serde_json::json;
 
 use crate::canonical;
 use crate::reference::class;
 use crate::reference::fields::Fields;
-use crate::reference::fields::Node;
-use crate::reference::fields::Written;
 use crate::reference::fields::refused;
-use crate::reference::grammar::Rule;
 use crate::reference::ima_rules::ImaRules;
-use crate::reference::pcr_signature::PHASES;
-use crate::reference::requirement::Requirement;
-use crate::reference::set::Content;
-use crate::reference::set::DigestSet;
 use crate::reference::set::Set;
 use crate::reference::set::Sets;
-use crate::reference::tokens::Tokens;
+
+pub use component::Component;
+pub use component::Demand;
+pub use component::Vouched;
+pub use variant::Allowed;
+pub use variant::State;
+pub use variant::Variant;
 
 pub const SCHEMA: &str = "firmware-profile/1";
 const MAX_COMPONENTS: usize = 64;
-const MAX_VARIANTS: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
@@ -48,6 +49,8 @@ pub struct Profile {
     pub quirks: BTreeSet<String>,
     pub select: Select,
     pub components: Vec<Component>,
+    /// The least that the platform of a guest must run, by product; for root `snp`.
+    pub floors: Vec<Floor>,
     pub ima: Option<ImaRules>,
     pub evidence: Vec<Evidence>,
     /// SHA-256 over the canonical JSON of the profile and of every set it takes from elsewhere;
@@ -62,7 +65,7 @@ pub struct Profile {
 pub enum Root {
     /// PCR 0–23 (TCG PC Client platform).
     Tpm2,
-    /// Measurement registers 1–4 of a CCEL: RTMR 0–3.
+    /// Measurement registers of a CCEL: 0 is MRTD, 1–4 are RTMR 0–3.
     Tdx,
     /// Register 0: the launch digest.
     Snp,
@@ -75,74 +78,6 @@ pub struct Select {
     pub by_claim: bool,
     /// claim → glob
     pub expect: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Component {
-    pub name: String,
-    pub line: usize,
-    /// Registers, ascending.
-    pub on: Vec<u32>,
-    pub demand: Demand,
-    pub require: Vec<Requirement>,
-    pub tokens: Option<Tokens>,
-    /// Classes of events whose text must be bound wherever they are in these registers.
-    pub bound: BTreeSet<String>,
-    pub variants: Vec<Variant>,
-}
-
-/// How a component decides its registers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Demand {
-    /// Register values, in the variants.
-    Literal,
-    /// A grammar per register; the variants say which digests.
-    Rule(BTreeMap<u32, Rule>),
-    /// Whatever a listed key has signed.
-    Vouched(Vouched),
-    /// Shown, never decided.
-    Record { because: String, review_by: Time },
-    /// Consumes nothing: tests on what other components decide.
-    Read,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vouched {
-    pub by: String,
-    /// SubjectPublicKeyInfo in DER.
-    pub keys: Vec<Vec<u8>>,
-    pub phase: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variant {
-    pub name: String,
-    pub state: State,
-    pub origin: String,
-    /// Where the variant stands in the profile's text.
-    pub line: usize,
-    /// bank → register → value
-    pub literals: BTreeMap<HashAlgorithm, BTreeMap<u32, Digest>>,
-    /// (register, class) → the set that its events must match
-    pub sets: BTreeMap<(u32, String), Allowed>,
-}
-
-/// What the events of one class in one register must match.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Allowed {
-    /// As the profile writes it.
-    pub name: String,
-    pub set: DigestSet,
-}
-
-/// Where a variant is in its life: only `Active`, an unexpired `Retiring`, and a `Candidate` on a
-/// node it was predicted for admit a machine. `Revoked` always refuses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    Candidate,
-    Active,
-    Retiring { until: Time },
-    Revoked { reason: String },
 }
 
 /// A log that the profile ships, and what must come of it.
@@ -197,6 +132,10 @@ impl Profile {
         let root =
             Root::parse(&root).ok_or_else(|| refused(1, "root", &root, "tpm2, tdx or snp"))?;
         let banks = banks(&mut fields)?;
+        if root != Root::Tpm2 && banks != [HashAlgorithm::Sha384] {
+            let found = banks.iter().map(|bank| bank.name()).collect::<Vec<_>>().join(", ");
+            return Err(refused(1, "banks", &found, "sha384 alone, as a processor measures"));
+        }
         let quirks = quirks(&mut fields)?;
         let select = Select::from_fields(fields.table("select")?)?;
         let keys = keys(fields.tables("key")?)?;
@@ -212,8 +151,12 @@ impl Profile {
             .map(|component| Component::from_fields(component, &ground))
             .collect::<Result<Vec<_>, _>>()?;
         one_owner_each(&components)?;
+        let floors = floors(&mut fields, &json, root)?;
         let ima =
             fields.table("ima")?.map(|ima| ImaRules::from_fields(ima, &sets.all)).transpose()?;
+        if root == Root::Snp {
+            no_events(&components, ima.as_ref())?;
+        }
         let evidence = fields
             .tables("evidence")?
             .into_iter()
@@ -223,7 +166,7 @@ impl Profile {
 
         let inexact = |error: canonical::InexactNumber| ProfileError::Syntax(error.to_string());
         let canonical = canonical::write(&json).map_err(inexact)?;
-        let whole = json!({ "profile": json, "sets": sets.named_in(text) });
+        let whole = json!({ "profile": json, "sets": sets.named_in(&json) });
         Ok(Self {
             id,
             serial,
@@ -232,6 +175,7 @@ impl Profile {
             quirks,
             select,
             components,
+            floors,
             ima,
             evidence,
             sha256: crypto::sha256(&canonical::write(&whole).map_err(inexact)?),
@@ -326,16 +270,25 @@ impl Shelf {
         Ok(Self { all, library: from_library })
     }
 
-    /// Those of the library that the text names, for the digest of what decided.
-    fn named_in(&self, text: &str) -> Vec<Value> {
-        let named = |name: &str| {
-            text.split("@set:").skip(1).any(|rest| rest.split('"').next() == Some(name))
-        };
+    /// Those of the library that the profile names, for the digest of what decided.
+    fn named_in(&self, profile: &Value) -> Vec<Value> {
+        let mut named = BTreeSet::new();
+        names(profile, &mut named);
         self.library
             .iter()
-            .filter(|(name, ..)| named(name))
+            .filter(|(name, ..)| named.contains(name.as_str()))
             .map(|(name, serial, sha256)| json!([name, serial, hex::encode(sha256)]))
             .collect()
+    }
+}
+
+/// Every `@set:name` of a value, however its text was quoted.
+fn names<'j>(value: &'j Value, found: &mut BTreeSet<&'j str>) {
+    match value {
+        Value::String(text) => found.extend(text.strip_prefix("@set:")),
+        Value::Array(items) => items.iter().for_each(|item| names(item, found)),
+        Value::Object(members) => members.values().for_each(|member| names(member, found)),
+        _ => {}
     }
 }
 
@@ -361,7 +314,7 @@ impl Root {
     pub fn registers(self) -> (u32, u32) {
         match self {
             Self::Tpm2 => (0, 23),
-            Self::Tdx => (1, 4),
+            Self::Tdx => (0, 4),
             Self::Snp => (0, 0),
         }
     }
@@ -386,245 +339,6 @@ impl Select {
             "enrolment" => Ok(Self { by_claim: false, expect }),
             "claim" if !expect.is_empty() => Ok(Self { by_claim: true, expect }),
             _ => Err(refused(line, "by", &by, "`enrolment`, or `claim` with `expect`")),
-        }
-    }
-}
-
-impl Component {
-    fn from_fields(mut fields: Fields, ground: &Ground<'_>) -> Result<Self, ProfileError> {
-        let line = fields.line;
-        let name = fields.required("name")?;
-        let on = registers(&mut fields, ground.root)?;
-        let require = fields
-            .tables("require")?
-            .into_iter()
-            .map(|fields| Requirement::from_fields(fields, ground.sets))
-            .collect::<Result<Vec<_>, _>>()?;
-        let tokens = fields.table("tokens")?.map(Tokens::from_fields).transpose()?;
-        let bound = fields.texts("bound")?.unwrap_or_default().into_iter().collect();
-        let rules = rules(&mut fields, &on)?;
-        let vouched = fields
-            .table("vouched")?
-            .map(|fields| Vouched::from_fields(fields, ground))
-            .transpose()?;
-        let record = record(&mut fields)?;
-        let variants = fields.tables("variant")?;
-        fields.finish()?;
-        if variants.len() > MAX_VARIANTS {
-            return Err(refused(line, "variant", &variants.len().to_string(), "at most 256"));
-        }
-        let demand = match (rules, vouched, record) {
-            (Some(rules), None, None) => Demand::Rule(rules),
-            (None, Some(vouched), None) => Demand::Vouched(vouched),
-            (None, None, Some(record)) => record,
-            (None, None, None) if !variants.is_empty() => Demand::Literal,
-            (None, None, None) if !require.is_empty() || tokens.is_some() => Demand::Read,
-            (None, None, None) => {
-                let expected = "1 to 256 variants, or a `rule`, or `mode = \"record\"`";
-                return Err(refused(line, "variant", "0", expected));
-            }
-            _ => {
-                let expected = "one of `rule`, `vouched` and `mode`";
-                return Err(refused(line, "component", &name, expected));
-            }
-        };
-        let takes_variants = matches!(demand, Demand::Literal | Demand::Rule(_));
-        if !takes_variants && !variants.is_empty() {
-            let expected = "no variants in a component that compares with none";
-            return Err(refused(line, "variant", &variants.len().to_string(), expected));
-        }
-        let variants = variants
-            .into_iter()
-            .map(|fields| Variant::from_fields(fields, &name, &on, &demand, ground))
-            .collect::<Result<Vec<_>, _>>()?;
-        let component = Self { name, line, on, demand, require, tokens, bound, variants };
-        component.leaves_nothing_free()?;
-        Ok(component)
-    }
-
-    /// A digest-only class that no set decides would silently be free.
-    fn leaves_nothing_free(&self) -> Result<(), ProfileError> {
-        let Demand::Rule(rules) = &self.demand else { return Ok(()) };
-        for (register, rule) in rules {
-            for item in rule.items().iter().filter(|item| !class::is_bound(&item.class)) {
-                let free = |variant: &&Variant| {
-                    !variant.sets.contains_key(&(*register, item.class.clone()))
-                };
-                let missing = self.variants.iter().find(free);
-                if self.variants.is_empty() || missing.is_some() {
-                    let line = missing.map_or(self.line, |variant| variant.line);
-                    let found = missing.map_or("no variant", |variant| variant.name.as_str());
-                    let expected = format!(
-                        "a set for `{}` of register {register}: its digest alone says what it is",
-                        item.class
-                    );
-                    return Err(refused(line, &self.name, found, &expected));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Vouched {
-    fn from_fields(mut fields: Fields, ground: &Ground<'_>) -> Result<Self, ProfileError> {
-        let line = fields.line;
-        let by = fields.required("by")?;
-        if by != "uki-pcr-signature" {
-            return Err(refused(line, "by", &by, "uki-pcr-signature"));
-        }
-        let names = fields.texts("keys")?.unwrap_or_default();
-        let mut keys = Vec::new();
-        for name in &names {
-            let key = name.strip_prefix("@key:").and_then(|name| ground.keys.get(name));
-            let key =
-                key.ok_or_else(|| refused(line, "keys", name, "`@key:name` of a `[[key]]`"))?;
-            keys.push(key.clone());
-        }
-        if keys.is_empty() {
-            return Err(refused(line, "keys", "[]", "at least one key"));
-        }
-        let phase = fields.text("phase")?;
-        if let Some(phase) = phase.as_deref().filter(|phase| !PHASES.contains(phase)) {
-            return Err(refused(line, "phase", phase, &PHASES.join(", ")));
-        }
-        fields.finish()?;
-        Ok(Self { by, keys, phase })
-    }
-}
-
-impl Variant {
-    fn from_fields(
-        mut fields: Fields,
-        component: &str,
-        on: &[u32],
-        demand: &Demand,
-        ground: &Ground<'_>,
-    ) -> Result<Self, ProfileError> {
-        let line = fields.line;
-        let name = fields.required("name")?;
-        let fault = |fault: String| ProfileError::Variant {
-            component: component.to_owned(),
-            variant: name.clone(),
-            line,
-            fault,
-        };
-        let state = State::from_fields(&mut fields, &fault)?;
-        let origin = fields.text("origin")?.unwrap_or_default();
-        let literals = match (fields.table("pcr")?, demand) {
-            (Some(table), Demand::Literal) => literals(table, on, ground, &fault)?,
-            (None, Demand::Literal) => return Err(fault("`pcr` is missing".to_owned())),
-            (Some(_), _) => return Err(fault("`pcr` stands in place of a `rule`".to_owned())),
-            (None, _) => BTreeMap::new(),
-        };
-        let mut sets = BTreeMap::new();
-        for (class, node) in fields.rest() {
-            let named: Vec<u32> = match demand {
-                Demand::Rule(rules) => {
-                    let named = rules.iter().filter(|(_, rule)| rule.names(&class));
-                    named.map(|(register, _)| *register).collect()
-                }
-                _ => Vec::new(),
-            };
-            if named.is_empty() {
-                return Err(ProfileError::UnknownKey { line: node.line, key: class });
-            }
-            for (register, allowed) in Allowed::from_node(node, &named, ground.sets)? {
-                sets.insert((register, class.clone()), allowed);
-            }
-        }
-        Ok(Self { name, state, origin, line, literals, sets })
-    }
-}
-
-impl State {
-    fn from_fields(
-        fields: &mut Fields,
-        fault: &dyn Fn(String) -> ProfileError,
-    ) -> Result<Self, ProfileError> {
-        let state = fields.required("state")?;
-        let until = fields.time("until")?;
-        let reason = fields.text("reason")?;
-        match (state.as_str(), until) {
-            ("revoked", None) => Ok(Self::Revoked { reason: reason.unwrap_or_default() }),
-            (state, _) if reason.is_some() => {
-                Err(fault(format!("a variant that is `{state}` has no `reason`")))
-            }
-            ("candidate", None) => Ok(Self::Candidate),
-            ("active", None) => Ok(Self::Active),
-            ("retiring", Some(until)) => Ok(Self::Retiring { until }),
-            ("retiring", None) => Err(fault("a retiring variant needs `until`".to_owned())),
-            (state, Some(_)) => Err(fault(format!("a variant that is `{state}` has no `until`"))),
-            (state, None) => Err(fault(format!(
-                "`state` is `{state}`, expected candidate, active, retiring or revoked"
-            ))),
-        }
-    }
-}
-
-impl Allowed {
-    /// `"@set:name"`, a list of such (any of them), columns in place, or one of these for each
-    /// register.
-    fn from_node(
-        node: Node,
-        registers: &[u32],
-        sets: &Sets,
-    ) -> Result<Vec<(u32, Self)>, ProfileError> {
-        let line = node.line;
-        let by_register = match &node.value {
-            Written::Table(table) => {
-                !table.is_empty() && table.keys().all(|key| key.parse::<u32>().is_ok())
-            }
-            _ => false,
-        };
-        if by_register {
-            let mut found = Vec::new();
-            for (key, node) in node.fields()?.rest() {
-                let register = key.parse().ok().filter(|register| registers.contains(register));
-                let register = register.ok_or_else(|| {
-                    refused(line, "register", &key, "one whose rule names this class")
-                })?;
-                found.push((register, Self::one(node, sets)?));
-            }
-            return Ok(found);
-        }
-        let one = Self::one(node, sets)?;
-        Ok(registers.iter().map(|register| (*register, one.clone())).collect())
-    }
-
-    fn one(node: Node, sets: &Sets) -> Result<Self, ProfileError> {
-        let line = node.line;
-        let digests = |name: &str| match &sets.resolve(name, line)?.content {
-            Content::Digests(set) => Ok(set.clone()),
-            _ => Err(refused(line, "set", name, "a set of digests")),
-        };
-        match node.value {
-            Written::Text(name) => Ok(Self { set: digests(&name)?, name }),
-            Written::List(list) => {
-                let mut union = DigestSet::default();
-                let mut names = Vec::new();
-                for node in list {
-                    let name = node.text("set")?;
-                    let set = digests(&name)?;
-                    if set.ordered {
-                        let expected = "sets without order, where several are joined";
-                        return Err(refused(line, "set", &name, expected));
-                    }
-                    union.rows.extend(set.rows);
-                    names.push(name);
-                }
-                Ok(Self { name: names.join(", "), set: union })
-            }
-            Written::Table(_) => {
-                let mut fields = node.fields()?;
-                let content = Content::from_fields(&mut fields)?;
-                fields.finish()?;
-                match content {
-                    Content::Digests(set) => Ok(Self { name: format!("line {line}"), set }),
-                    _ => Err(refused(line, "set", "other values", "digests")),
-                }
-            }
-            _ => Err(refused(line, "set", "something else", "`@set:name`, a list, or columns")),
         }
     }
 }
@@ -686,120 +400,39 @@ fn keys(tables: Vec<Fields>) -> Result<BTreeMap<String, Vec<u8>>, ProfileError> 
     Ok(keys)
 }
 
-fn registers(fields: &mut Fields, root: Root) -> Result<Vec<u32>, ProfileError> {
-    let line = fields.line;
-    let (first, last) = root.registers();
-    let expected = format!("registers {first} to {last}, at least one");
-    let node = fields.take("on").ok_or_else(|| refused(line, "on", "nothing", &expected))?;
-    let mut on = Vec::new();
-    for node in node.list("on")? {
-        let number = match node.value {
-            Written::Number(number) => u32::try_from(number).ok(),
-            _ => None,
-        };
-        let number = number.filter(|number| (first..=last).contains(number));
-        on.push(number.ok_or_else(|| refused(node.line, "on", "another", &expected))?);
+/// `[[floor]]`: as in a policy, in this profile's name.
+fn floors(fields: &mut Fields, json: &Value, root: Root) -> Result<Vec<Floor>, ProfileError> {
+    let tables = fields.tables("floor")?;
+    let written = json.get("floor").and_then(Value::as_array);
+    let mut floors = Vec::new();
+    for (table, json) in tables.into_iter().zip(written.into_iter().flatten()) {
+        let line = table.line;
+        if root != Root::Snp {
+            return Err(refused(line, "floor", root.name(), "a profile of root `snp`"));
+        }
+        let floor: Floor = serde_json::from_value(json.clone())
+            .map_err(|error| refused(line, "floor", &error.to_string(), "least versions"))?;
+        floors.push(floor);
     }
-    on.sort_unstable();
-    if on.is_empty() {
-        return Err(refused(line, "on", "[]", &expected));
-    }
-    if on.windows(2).any(|pair| pair.first() == pair.last()) {
-        return Err(refused(line, "on", &format!("{on:?}"), "each register once"));
-    }
-    Ok(on)
+    Ok(floors)
 }
 
-/// `rule = "…"` for each register, or `rule = { "4" = "…" }` for all of them by name.
-fn rules(fields: &mut Fields, on: &[u32]) -> Result<Option<BTreeMap<u32, Rule>>, ProfileError> {
-    let Some(node) = fields.take("rule") else { return Ok(None) };
-    let line = node.line;
-    let parse = |text: &str, line| {
-        let rule = Rule::parse(text).map_err(|fault| refused(line, "rule", text, &fault))?;
-        match rule.items().iter().find(|item| !class::is_class(&item.class)) {
-            Some(item) => Err(refused(line, "rule", &item.class, "a class of events")),
-            None => Ok(rule),
-        }
+/// A launch digest is one value: there is no log to read.
+fn no_events(components: &[Component], ima: Option<&ImaRules>) -> Result<(), ProfileError> {
+    let expected = "register values alone: a launch digest has no events";
+    if let Some(ima) = ima {
+        return Err(refused(ima.line, "ima", "root snp", expected));
+    }
+    let reads = |component: &&Component| {
+        component.demand != Demand::Literal
+            || !component.require.is_empty()
+            || component.tokens.is_some()
+            || !component.bound.is_empty()
     };
-    let mut rules = BTreeMap::new();
-    match node.value {
-        Written::Text(text) => {
-            let rule = parse(&text, line)?;
-            rules.extend(on.iter().map(|register| (*register, rule.clone())));
-        }
-        Written::Table(table) => {
-            for (key, node) in table {
-                let register = key.parse().ok().filter(|register| on.contains(register));
-                let register =
-                    register.ok_or_else(|| refused(line, "rule", &key, "a register of `on`"))?;
-                let line = node.line;
-                rules.insert(register, parse(&node.text("rule")?, line)?);
-            }
-            if let Some(missing) = on.iter().find(|register| !rules.contains_key(register)) {
-                return Err(refused(line, "rule", &missing.to_string(), "a rule for each of `on`"));
-            }
-        }
-        _ => return Err(refused(line, "rule", "something else", "a rule, or one per register")),
+    match components.iter().find(reads) {
+        Some(component) => Err(refused(component.line, "component", &component.name, expected)),
+        None => Ok(()),
     }
-    Ok(Some(rules))
-}
-
-fn record(fields: &mut Fields) -> Result<Option<Demand>, ProfileError> {
-    let line = fields.line;
-    let mode = fields.text("mode")?;
-    let because = fields.text("because")?.filter(|text| !text.trim().is_empty());
-    let review_by = fields.time("review_by")?;
-    match (mode.as_deref(), because, review_by) {
-        (None, None, None) => Ok(None),
-        (Some("record"), Some(because), Some(review_by)) => {
-            Ok(Some(Demand::Record { because, review_by }))
-        }
-        (Some("record"), ..) => {
-            Err(refused(line, "mode", "record", "`because` and `review_by` beside it"))
-        }
-        (Some(mode), ..) => Err(refused(line, "mode", mode, "record")),
-        (None, ..) => Err(refused(line, "because", "no mode", "`mode = \"record\"` beside it")),
-    }
-}
-
-/// Every decided register must have a literal in every bank of the profile: a register left out
-/// would silently be free.
-fn literals(
-    table: Fields,
-    on: &[u32],
-    ground: &Ground<'_>,
-    fault: &dyn Fn(String) -> ProfileError,
-) -> Result<BTreeMap<HashAlgorithm, BTreeMap<u32, Digest>>, ProfileError> {
-    let mut literals = BTreeMap::new();
-    for (bank_name, node) in table.rest() {
-        let bank = deciding_bank(&bank_name)
-            .filter(|bank| ground.banks.contains(bank))
-            .ok_or_else(|| fault(format!("`{bank_name}` is not one of the profile's `banks`")))?;
-        let mut registers = BTreeMap::new();
-        for (register, node) in node.fields()?.rest() {
-            let text = node.text("pcr")?;
-            let index =
-                register.parse().ok().filter(|index| on.contains(index)).ok_or_else(|| {
-                    fault(format!("register `{register}` is not one of `on` {on:?}"))
-                })?;
-            let digest = hex::decode(&text).ok().and_then(|bytes| Digest::new(bank, &bytes));
-            let digest = digest.ok_or_else(|| {
-                fault(format!("register {index}: `{text}` is not a {bank_name} value in hex"))
-            })?;
-            registers.insert(index, digest);
-        }
-        literals.insert(bank, registers);
-    }
-    for bank in ground.banks {
-        let named = literals.get(bank).map_or(0, BTreeMap::len);
-        if named != on.len() {
-            return Err(fault(format!(
-                "{named} of {} registers of `on` have a value in bank {bank}",
-                on.len()
-            )));
-        }
-    }
-    Ok(literals)
 }
 
 fn one_owner_each(components: &[Component]) -> Result<(), ProfileError> {

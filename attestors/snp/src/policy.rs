@@ -121,7 +121,7 @@ pub fn appraise(claims: &Claims, policy: &Policy) -> Vec<Finding> {
     findings.extend(origin(claims, policy));
     findings.extend(platform(claims, policy));
     for floor in policy.floor.iter().filter(|floor| floor.product == claims.product()) {
-        findings.extend(floor.findings(claims));
+        findings.extend(floor.below(claims));
     }
     findings.extend(provisional(claims, policy));
     findings.extend(references(claims, policy));

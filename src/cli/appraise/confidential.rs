@@ -3,15 +3,19 @@
 //! Without `--policy` the strict default decides. A genuine debug guest is genuine, and refused
 //! here.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use assay_evidence::Finding;
 use clap::Args;
 use serde_json::Value;
 
+use crate::appraisal;
+use crate::appraisal::JudgedLogs;
 use crate::cli::input;
 use crate::cli::input::Inputs;
 use crate::cli::judgement::Judgement;
+use crate::cli::measured;
 use crate::cli::output::Answer;
 use crate::cli::output::Failure;
 use crate::cli::verdict::Verdict;
@@ -20,7 +24,9 @@ use crate::cli::verify::azure::Platform;
 use crate::cli::verify::nitro;
 use crate::cli::verify::snp;
 use crate::cli::verify::tdx;
+use crate::cli::verify::tdx::Attester;
 use crate::policy::Confidential;
+use crate::reference::Profile;
 
 /// What to judge by.
 #[derive(Args, Debug)]
@@ -33,10 +39,23 @@ pub struct PolicyArgs {
     accept_warnings: bool,
 }
 
+/// Reference values of what was launched.
+#[derive(Args, Debug)]
+pub struct LaunchArgs {
+    /// Profile of root `snp` or `tdx`: a file, or a folder with `profile.toml`
+    #[arg(long, value_name = "PATH")]
+    profile: Option<PathBuf>,
+    /// Candidate variant that counts for this machine; may be given again
+    #[arg(long, value_name = "NAME", requires = "profile")]
+    candidate: Vec<String>,
+}
+
 #[derive(Args, Debug)]
 pub struct AppraiseSnpArgs {
     #[command(flatten)]
     verify: snp::SnpArgs,
+    #[command(flatten)]
+    launch: LaunchArgs,
     #[command(flatten)]
     by: PolicyArgs,
 }
@@ -45,6 +64,11 @@ pub struct AppraiseSnpArgs {
 pub struct AppraiseTdxArgs {
     #[command(flatten)]
     verify: tdx::TdxArgs,
+    #[command(flatten)]
+    launch: LaunchArgs,
+    /// Boot log of the trust domain (CCEL), where the profile decides RTMRs by it
+    #[arg(long, value_name = "FILE", requires = "profile")]
+    eventlog: Option<PathBuf>,
     #[command(flatten)]
     by: PolicyArgs,
 }
@@ -65,6 +89,15 @@ pub struct AppraiseAzureArgs {
     by: PolicyArgs,
 }
 
+impl LaunchArgs {
+    /// The profile, and the names of candidates that count.
+    fn read(&self) -> Result<Option<(Profile, BTreeSet<String>)>, Failure> {
+        let Some(path) = &self.profile else { return Ok(None) };
+        let candidates = self.candidate.iter().cloned().collect();
+        Ok(Some((measured::profile(path)?.profile, candidates)))
+    }
+}
+
 impl PolicyArgs {
     fn read(&self, inputs: &Inputs) -> Result<Confidential, Failure> {
         let Some(path) = &self.policy else { return Ok(Confidential::default()) };
@@ -72,6 +105,21 @@ impl PolicyArgs {
             .map_err(|_| Failure::new(format!("`{}` is no text", path.display())))?;
         Confidential::parse(&text)
             .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))
+    }
+
+    /// Adds what reference values say to what the policy says.
+    fn judge_launched(
+        &self,
+        mut genuine: Verdict,
+        mut findings: Vec<Finding>,
+        launched: Option<JudgedLogs>,
+    ) -> Answer {
+        if let Some(launched) = launched {
+            findings.extend(launched.findings);
+            genuine.warnings.extend(launched.warnings);
+            genuine.not_checked.extend(launched.not_checked);
+        }
+        self.judge(genuine, findings)
     }
 
     /// Of genuine evidence, with everything that the policy does not allow.
@@ -97,10 +145,15 @@ impl AppraiseSnpArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let inputs = Inputs::default();
         let policy = self.by.read(&inputs)?;
+        let reference = self.launch.read()?;
+        let now = input::at(self.verify.at);
         Ok(match self.verify.verified(&inputs)? {
             (Ok(claims), _) => {
                 let findings = assay_snp::appraise(&claims, &policy.snp);
-                self.by.judge(snp::genuine(&claims)?, findings)
+                let launched = reference.map(|(profile, candidates)| {
+                    appraisal::appraise_launch(&profile, &claims, &candidates, now)
+                });
+                self.by.judge_launched(snp::genuine(&claims)?, findings, launched)
             }
             (Err(faults), evidence_id) => self.by.refuse(faults.findings(), evidence_id),
         })
@@ -111,10 +164,26 @@ impl AppraiseTdxArgs {
     pub fn run(self) -> Result<Answer, Failure> {
         let inputs = Inputs::default();
         let policy = self.by.read(&inputs)?.tdx;
+        let reference = self.launch.read()?;
+        let log = self.eventlog.as_ref().map(|path| measured::read_log(&inputs, path));
+        let log = log.transpose()?;
+        let now = input::at(self.verify.at);
         Ok(match self.verify.verified(&inputs, policy.collateral_grace())? {
             (Ok(attester), _) => {
                 let findings = attester.appraise(&policy);
-                self.by.judge(attester.genuine()?, findings)
+                let launched = match (reference, &attester) {
+                    (None, _) => None,
+                    (Some((profile, candidates)), Attester::Domain(claims)) => {
+                        let (log, to) = (log.as_deref(), &candidates);
+                        let judged = appraisal::appraise_trust_domain;
+                        Some(judged(&profile, claims, log, &[], to, now))
+                    }
+                    (Some(_), Attester::Enclave(_)) => {
+                        let text = "--profile: an enclave's quote is of no trust domain";
+                        return Err(Failure::new(text));
+                    }
+                };
+                self.by.judge_launched(attester.genuine()?, findings, launched)
             }
             (Err(faults), evidence_id) => self.by.refuse(faults.findings(), evidence_id),
         })

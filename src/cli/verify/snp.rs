@@ -36,7 +36,7 @@ pub struct SnpArgs {
     report_data: Option<String>,
     /// Time to judge at, RFC 3339; now if left out
     #[arg(long, value_name = "TIME")]
-    at: Option<Time>,
+    pub at: Option<Time>,
 }
 
 /// Who signed, and up to whom.

@@ -43,7 +43,7 @@ pub struct TdxArgs {
     danger_extra_roots: Option<PathBuf>,
     /// Time to judge at, RFC 3339; now if left out
     #[arg(long, value_name = "TIME")]
-    at: Option<Time>,
+    pub at: Option<Time>,
 }
 
 /// A quote and what it is held against, read.

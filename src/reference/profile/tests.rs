@@ -56,3 +56,54 @@ fn ill_formed_profiles_are_refused_with_the_cause() {
     assert!(refused(good.replace("serial = 1", "serial = 1\nseriall = 2")).contains("seriall"));
     assert!(refused(good.replace("profile/1", "profile/2")).contains("firmware-profile/1"));
 }
+
+fn launch(head: &str, rest: &str) -> Result<Profile, ProfileError> {
+    let value = "11".repeat(48);
+    Profile::parse(&format!(
+        "schema = \"firmware-profile/1\"\nid = \"a/b\"\nserial = 1\n{head}\n[[component]]\n\
+         name = \"launch\"\non = [0]\n[[component.variant]]\nname = \"1\"\nstate = \"active\"\n\
+         pcr = {{ sha384 = {{ \"0\" = \"{value}\" }} }}\n{rest}"
+    ))
+}
+
+#[test]
+fn a_launch_digest_has_no_events_and_one_bank() {
+    let snp = "root = \"snp\"\nbanks = [\"sha384\"]";
+    let profile = launch(snp, "[[floor]]\nproduct = \"Genoa\"\nsnp = 23\n").unwrap();
+    assert_eq!(profile.floors.len(), 1);
+    assert!(launch("root = \"tdx\"\nbanks = [\"sha384\"]", "").is_ok());
+    for (head, rest) in [
+        ("root = \"snp\"\nbanks = [\"sha384\", \"sha256\"]", ""),
+        ("root = \"tdx\"\nbanks = [\"sha256\"]", ""),
+        (snp, "[ima]\n"),
+        (
+            snp,
+            "[[component]]\nname = \"x\"\non = [0]\nrequire = [{ claim = \"sb.enabled\", is = true }]\n",
+        ),
+        (snp, "[[floor]]\nproduct = \"Typo\"\n"),
+        (snp, "[[floor]]\nproduct = \"Genoa\"\nsnpp = 23\n"),
+        ("root = \"tdx\"\nbanks = [\"sha384\"]", "[[floor]]\nproduct = \"Genoa\"\n"),
+    ] {
+        assert!(launch(head, rest).is_err(), "{head} {rest}");
+    }
+}
+
+#[test]
+fn a_set_of_the_library_counts_however_its_name_is_quoted() {
+    let set = |byte: &str| {
+        let mut sets = Sets::default();
+        let text = format!(
+            "schema = \"reference-set/1\"\nname = \"files\"\nserial = 1\nsha256 = [\"{}\"]\n",
+            byte.repeat(32)
+        );
+        sets.insert(Set::parse(&text).unwrap()).unwrap();
+        sets
+    };
+    for quoted in
+        ["\"@set:files\"", "'@set:files'", "\"\"\"@set:files\"\"\"", "\"\\u0040set:files\""]
+    {
+        let text = format!("{}[ima]\nallow = [{quoted}]\n", text(&eight(), "active"));
+        let digest = |byte: &str| Profile::parse_with(&text, &set(byte)).unwrap().sha256;
+        assert_ne!(digest("11"), digest("22"), "{quoted}");
+    }
+}

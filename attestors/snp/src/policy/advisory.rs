@@ -19,7 +19,7 @@ pub fn missing(claims: &Claims) -> Vec<Finding> {
     known()
         .iter()
         .filter(|floor| floor.product == claims.product())
-        .flat_map(|floor| floor.findings(claims))
+        .flat_map(|floor| floor.below(claims))
         .map(|finding| Finding {
             source: finding.source.replace("policy, `snp.floor`", "floor"),
             ..finding

@@ -40,7 +40,8 @@ pub struct Floor {
 }
 
 impl Floor {
-    pub(super) fn findings(&self, claims: &Claims) -> Vec<Finding> {
+    /// What of the platform is below, whatever its product.
+    pub fn below(&self, claims: &Claims) -> Vec<Finding> {
         let tcb = claims.tcb();
         let mut findings = Vec::new();
         for (name, found) in
