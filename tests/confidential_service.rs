@@ -19,6 +19,11 @@ use assay::endorsement::Subject;
 use assay::envelope::Item;
 use assay::envelope::MediaType;
 use assay::exchange::Attester;
+use assay::exchange::Log;
+use assay_eventlog::Draft;
+use assay_eventlog::EventRecord;
+use assay_eventlog::EventType;
+use assay_eventlog::Format;
 use assay_evidence::BindingInput;
 use assay_evidence::Certificate;
 use assay_evidence::Face;
@@ -102,6 +107,8 @@ enum Said {
 /// The house, and the files that its configuration names.
 struct World {
     house: House,
+    /// The boot log of a TD, where its agent sends one.
+    ccel: Option<Vec<u8>>,
     _files: TempDir,
 }
 
@@ -228,7 +235,7 @@ impl World {
                 .replace("[keys]\n", &format!("[endorsements]\n{services}[keys]\n"))
         })
         .await;
-        World { house, _files: files }
+        World { house, ccel: None, _files: files }
     }
 
     async fn host(&self, processor: Option<&Processor>) -> Host {
@@ -310,6 +317,8 @@ impl World {
         assert_eq!(collect.reports, offered.collect::<Vec<_>>(), "the server asks for it");
         gathered.reports = processor.items(binding.binding().report_data());
         gathered.reports.retain(|item| host.facts.kinds.contains(&item.media_type));
+        let log = self.ccel.clone().map(|bytes| Log { media_type: MediaType::Ccel, bytes });
+        gathered.logs.extend(log);
         let chain = attestation.answer(collecting, gathered).await?;
         Ok(host.attested(&key, chain))
     }
@@ -643,6 +652,43 @@ async fn a_quote_of_a_trust_domain_ties_the_virtual_tpm_as_a_report_does() {
     let debug = Processor::Tdx(Box::new(debug));
     assert_eq!(code(world.attest(&host, &debug).await), "td-debug");
     assert_eq!(world.result().await["tee"]["claims"]["debug"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_boot_log_of_a_trust_domain_leads_to_its_registers_or_is_refused() {
+    const SHA384: u16 = 0x000c;
+    let measured = crypto::sha384(b"a boot loader");
+    let mut log = Draft::crypto_agile(&[(SHA384, 48)]);
+    log.format = Format::Ccel;
+    log.header.as_mut().unwrap().register = 1;
+    log.events.push(EventRecord {
+        register: 1,
+        kind: EventType(0x0d),
+        digests: vec![(SHA384, measured.to_vec())],
+        data: b"a boot loader".to_vec(),
+    });
+    let mut recipe = recipe();
+    // RTMR 0 as the log leads to it, 1 and 2 as at reset; 3 is somebody else's.
+    let rtmr0 = crypto::sha384(&[&[0; 48][..], &measured].concat());
+    recipe.set(0x148, &[&rtmr0[..], &[0; 96]].concat());
+    let processor = Processor::Tdx(Box::new(recipe));
+    let mut world = World::open(&tdx(), &[&processor]).await;
+    world.keep_collateral(&processor);
+    let mut host = world.host(Some(&processor)).await;
+    world.attest(&host, &processor).await.map(|_| ()).unwrap();
+    let gaps = world.result().await["not_checked"].to_string();
+    assert!(gaps.contains("no boot log of the trust domain"), "{gaps}");
+
+    host.facts.kinds.push(MediaType::Ccel);
+    world.ccel = Some(log.write());
+    world.attest(&host, &processor).await.map(|_| ()).unwrap();
+    let gaps = world.result().await["not_checked"].to_string();
+    assert!(gaps.contains("the log leads to RTMR 0 to 2"), "{gaps}");
+    log.events[0].digests[0].1[0] ^= 1;
+    world.ccel = Some(log.write());
+    assert_eq!(code(world.attest(&host, &processor).await), "log-replay-mismatch");
+    world.ccel = Some(b"no log".to_vec());
+    assert_eq!(code(world.attest(&host, &processor).await), "log-malformed");
 }
 
 /// Server, agent, software TPM and a SIMULATED kernel: nothing of the exchange is the test's.

@@ -60,6 +60,7 @@ impl HostTee {
         };
         match provider {
             Provider::SevGuest | Provider::TdxGuest => {
+                tracing::info!(?provider, "reports of the processor are shown");
                 Ok(Some(Self { tsm, provider, ccel: PathBuf::from(CCEL) }))
             }
             provider if folder.is_none() => {

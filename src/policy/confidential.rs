@@ -125,6 +125,14 @@ mod tests {
     }
 
     #[test]
+    fn the_tables_as_the_reference_shows_them_are_the_defaults() {
+        let page = include_str!("../../docs/reference/server.md");
+        let tables = page.split("# a table of policy.toml\n").nth(1).unwrap();
+        let shown = Confidential::parse(tables.split("```").next().unwrap()).unwrap();
+        assert_eq!(shown, Confidential::default());
+    }
+
+    #[test]
     fn each_table_widens_its_own_kind_and_a_typo_is_named() {
         let text = "[tdx]\ntcb_status = [\"UpToDate\", \"SWHardeningNeeded\"]\n\
                     platform_grace = \"30d\"\n[snp]\nallow_debug = true\n";
