@@ -170,7 +170,7 @@ fn laptop() -> Vec<u8> {
     let mut maker = synthetic::Maker::new(&[HashAlgorithm::Sha256]);
     maker.firmware();
     for number in 0..40_u8 {
-        maker.event(2, EventType::EFI_BOOT_SERVICES_DRIVER, &[number; 76], &[number; 4]);
+        maker.event(2, EventType::EFI_BOOT_SERVICES_DRIVER, &[number; 76], &[number; 5]);
     }
     (0..7).for_each(|register| maker.separator(register));
     maker.event(4, EventType::EFI_BOOT_SERVICES_APPLICATION, &[1; 120], b"shim");

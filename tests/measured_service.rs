@@ -24,6 +24,7 @@ use assay_evidence::Registers;
 use assay_evidence::crypto;
 use assay_proto::assay::v1::ExplainNodeRequest;
 use assay_proto::assay::v1::ExplainNodeResponse;
+use assay_proto::assay::v1::GetBlobRequest;
 use assay_proto::assay::v1::ListRecordsRequest;
 use assay_proto::assay::v1::admin_client::AdminClient;
 use assay_proto::assay::v1::explain_node_request;
@@ -378,6 +379,24 @@ impl World {
         answer.records.iter().map(|record| round(&record.body)).collect()
     }
 
+    /// Kinds of what the records of evidence refer to.
+    async fn blobs(&self) -> Vec<String> {
+        let types = vec!["evidence".to_owned()];
+        let request = ListRecordsRequest { newest_first: true, types, ..Default::default() };
+        let mut admin = self.admin().await;
+        let answer = admin.list_records(request).await.unwrap().into_inner();
+        let mut kinds = Vec::new();
+        for record in answer.records {
+            let body: Value = serde_json::from_slice(&record.body).unwrap();
+            for found in body["refs"].as_array().unwrap().iter().filter(|r| r["kind"] == "blob") {
+                let sha256 = hex::decode(found["id"].as_str().unwrap()).unwrap();
+                let blob = admin.get_blob(GetBlobRequest { sha256 }).await.unwrap();
+                kinds.push(blob.into_inner().media_type);
+            }
+        }
+        kinds
+    }
+
     /// Waits for the rounds that come after those that were.
     async fn next_rounds(&self, count: usize) -> Vec<(String, Option<u64>)> {
         let before = self.rounds().await.len();
@@ -466,6 +485,7 @@ async fn a_host_is_judged_by_its_logs_and_a_refresh_by_what_is_new_in_them() {
     assert_eq!(found.claim, "ima.entry.7", "its place in the whole list");
     assert!(found.found.contains("/tmp/unknown"), "{found:?}");
     assert!(found.source.contains("test/host"), "{found:?}");
+    assert!(world.blobs().await.iter().any(|kind| kind.ends_with(".ima-state")), "of the refusal");
     // And it stays lost: an attestation looks at the whole list again.
     let rounds = world.next_rounds(2).await;
     assert!(rounds.iter().all(|(purpose, _)| purpose == "attest"), "{rounds:?}");

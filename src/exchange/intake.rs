@@ -60,12 +60,15 @@ impl Intake {
     /// and so is a statement of the hardware that does not come whole: it decides whether the rest
     /// is listened to.
     pub(super) fn open(
-        items: Vec<Item>,
+        mut items: Vec<Item>,
         wanted: &BTreeSet<MediaType>,
         mut lease: Lease,
     ) -> Result<Self, Refused> {
         let mut incoming = BTreeMap::new();
         let mut heard = Vec::new();
+        // Memory goes to what is judged at the end before it goes to what is judged as it comes in,
+        // whatever the agent names first: a list that grows must not push a text out.
+        items.sort_by_key(|item| (!is_statement(item.media_type), is_of_files(item.media_type)));
         for item in items {
             let word = item.media_type.word();
             if !wanted.contains(&item.media_type) {
@@ -292,6 +295,22 @@ mod tests {
         assert_eq!(refused.reason(), Reason::MessageMalformed);
         let intake = open(vec![item(1, MediaType::TpmQuote, b"x", true)]).unwrap();
         assert_eq!(intake.bytes(MediaType::TpmQuote), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn a_list_leaves_the_memory_to_what_is_judged_at_the_end() {
+        let wanted = MediaType::ALL.into_iter().collect();
+        let list = vec![7; 1_024 * 1_024 - 10];
+        let items = vec![
+            item(1, MediaType::ImaBinary, &list, true),
+            item(2, MediaType::KernelCmdline, &[1; 20], true),
+            item(3, MediaType::TpmQuote, &[2; 20], true),
+        ];
+        let intake = Intake::open(items, &wanted, Budget::default().lease()).unwrap();
+        assert_eq!(intake.bytes(MediaType::KernelCmdline), Some(&[1; 20][..]));
+        assert_eq!(intake.bytes(MediaType::TpmQuote), Some(&[2; 20][..]));
+        assert_eq!(intake.bytes(MediaType::ImaBinary), None);
+        assert_eq!(intake.heard(), list, "and it is heard all the same");
     }
 
     #[test]

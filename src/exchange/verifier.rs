@@ -139,8 +139,8 @@ pub struct Collected {
     vouchers: Vouchers,
 }
 
-/// A piece of the list of files, in its order, and what the list has to lead to. Pieces are not kept:
-/// who judges the list takes each after the message that brought it.
+/// A piece of the list of files, in its order, and what the list has to lead to. It is here until the
+/// next message: a list is kept only where memory is left, so who judges it takes each piece.
 #[derive(Debug, Clone, Copy)]
 pub struct Heard<'a> {
     /// Genuine and fresh; whose they are is judged at the end.

@@ -67,12 +67,13 @@ use crate::store::NodeKind;
 use crate::store::NodeRow;
 use crate::store::StoreError;
 
-/// Kinds of blobs beside the items of evidence: M of attestation.md §1, three TPMT_PUBLIC, what
-/// vendors say of a processor, and certificates in DER.
+/// Kinds of blobs beside the items of evidence: M of attestation.md §1, three TPMT_PUBLIC, where a
+/// list of files goes on, what vendors say of a processor, and certificates in DER.
 const BINDING: &str = "application/vnd.assay.binding";
 const AK_PUBLIC: &str = "application/vnd.assay.tpm-ak-public";
 const EK_PUBLIC: &str = "application/vnd.assay.tpm-ek-public";
 const SVID_PUBLIC: &str = "application/vnd.assay.tpm-svid-public";
+const IMA_STATE: &str = "application/vnd.assay.ima-state";
 const SNP_VEK: &str = "application/vnd.assay.snp-vek";
 const SNP_CHAIN: &str = "application/vnd.assay.snp-chain";
 const SNP_CRL: &str = "application/vnd.assay.snp-crl";
@@ -140,6 +141,8 @@ pub struct Counted {
 /// The list of files while it comes in, if the profile asks for it.
 struct Files<'p> {
     profile: Option<&'p Profile>,
+    /// Where an earlier round ended, if this one goes on there.
+    from: Option<State>,
     heard: Option<FilesHeard<'p>>,
 }
 
@@ -164,7 +167,7 @@ impl From<StoreError> for End {
 
 impl<'p> Files<'p> {
     fn of(profile: Option<&'p Profile>) -> Self {
-        Self { profile: profile.filter(|profile| profile.needs_ima()), heard: None }
+        Self { profile: profile.filter(|profile| profile.needs_ima()), from: None, heard: None }
     }
 
     /// Takes the next piece, in the order of the list.
@@ -174,6 +177,7 @@ impl<'p> Files<'p> {
         let files = self.heard.get_or_insert_with(|| {
             let boot = State::boot(reset_count);
             let from = from.filter(|state| state.is_of_boot(reset_count));
+            self.from = from.cloned();
             FilesHeard::begin(profile, from.unwrap_or(&boot), quoted).ignoring_columns()
         });
         files.hear(piece);
@@ -427,6 +431,7 @@ impl Exchange<'_> {
         if self.purpose == Purpose::Refresh {
             self.demand_same_boot(node, &verified, counters_before).await?;
         }
+        let went_on_from = files.from.clone();
         let appraisal = self.appraise(&id, &verified, files, before.as_ref(), moment).await?;
         let policy = &domain.config.nodes.policy;
         let deny = domain.registry.deny(&domain.store).await?;
@@ -439,7 +444,7 @@ impl Exchange<'_> {
                 before.row().profile_sha256 != appraisal.profile().sha256
                     || before.row().reset_count != appraisal.reset_count()
             });
-        let (blobs, kept) = blobs(&verified, changed)?;
+        let (blobs, kept) = blobs(&verified, went_on_from.as_ref(), changed)?;
         let mut changes: Vec<Change> = blobs.into_iter().map(Change::Blob).collect();
         changes.push(match &standing {
             Some(standing) => Change::Standing(standing.clone()),
@@ -796,9 +801,13 @@ impl Exchange<'_> {
 
 /// The full set at an attestation and where something changed, with all that it takes to verify it
 /// again elsewhere; otherwise the quote and what it signed. Kept for long only where something
-/// changed. Fewer than a record may refer to: ten items, four public parts, three of a vendor, and
-/// the EK's or AK's certificate with a chain of eight.
-fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), StoreError> {
+/// changed. Fewer than a record may refer to: ten items, four public parts, a list's state, three of
+/// a vendor, and the EK's or AK's certificate with a chain of eight.
+fn blobs(
+    verified: &Verified,
+    went_on_from: Option<&State>,
+    changed: bool,
+) -> Result<(Vec<Blob>, Vec<Ref>), StoreError> {
     let full = changed || verified.purpose() == Purpose::Attest;
     let mut blobs = Vec::new();
     for item in verified.items() {
@@ -812,6 +821,10 @@ fn blobs(verified: &Verified, changed: bool) -> Result<(Vec<Blob>, Vec<Ref>), St
     let grounds = verified.grounds();
     blobs.push(Blob::new(BINDING, grounds.message.clone(), keep)?);
     if full {
+        // A tail says nothing without the place that it follows.
+        if let Some(state) = went_on_from {
+            blobs.push(Blob::new(IMA_STATE, state.to_bytes(), keep)?);
+        }
         blobs.push(Blob::new(AK_PUBLIC, grounds.ak_public.clone(), keep)?);
         let publics = [(EK_PUBLIC, &grounds.ek_public), (SVID_PUBLIC, &grounds.svid_public)];
         for (media_type, public) in publics {

@@ -644,6 +644,10 @@ fn a_list_begins_with_one_boot_aggregate_and_has_another_only_behind_a_kexec() {
     let lure = || Item::ng("kexec-cmdline", b"ro quiet");
     let keyring = || Item::buffer("boot_aggregate", b"key");
     let other_boot = || Item::ng("boot_aggregate", b"another machine");
+    let odd_boot = || {
+        let digest = kernel_list::ng("rmd160", &[9; 20]);
+        Item::new("ima-ng", &[("d-ng", digest), ("n-ng", kernel_list::name("boot_aggregate"))])
+    };
     let ask = |items: &[Item]| {
         let quoted = kernel_list::quoted(items, &[SHA256]);
         let found = covered(&kernel_list::binary(items), &quoted).unwrap();
@@ -670,6 +674,8 @@ fn a_list_begins_with_one_boot_aggregate_and_has_another_only_behind_a_kexec() {
         ("of another machine", vec![other_boot(), file()]),
         ("another machine's first", vec![other_boot(), kexec(), boot()]),
         ("another machine's last", vec![boot(), kexec(), other_boot()]),
+        ("a file of that name between", vec![boot(), kexec(), other_boot(), kexec(), boot()]),
+        ("one that cannot be read", vec![boot(), kexec(), odd_boot(), kexec(), boot()]),
     ] {
         assert_eq!(ask(&items).unwrap_err().reason(), Reason::ImaBootAggregate, "{name}");
     }

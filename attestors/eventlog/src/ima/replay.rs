@@ -20,6 +20,7 @@ use assay_evidence::crypto;
 use crate::Quirk;
 use crate::Quirks;
 use crate::ima::REGISTER;
+use crate::ima::boot_aggregate;
 use crate::ima::boot_aggregate::BootAggregate;
 use crate::ima::boot_aggregate::Rule;
 use crate::ima::entry;
@@ -43,6 +44,8 @@ use crate::ima::state::Watched;
 pub struct Replay<'a> {
     state: State,
     quoted: Vec<Digest>,
+    /// Registers of the boot among them, which every boot aggregate is of.
+    boot: Registers,
     /// Quoted banks that nothing here computes.
     unknown: Vec<HashAlgorithm>,
     lanes: Vec<Lane>,
@@ -95,6 +98,7 @@ impl<'a> Replay<'a> {
     /// computed: what is not is told by [`Covered::banks_not_replayed`]. Other registers in it do
     /// not matter here.
     pub fn new(state: &State, quoted: &Registers) -> Result<Replay<'a>, Error> {
+        let boot = quoted.clone();
         let quoted: Vec<Digest> =
             quoted.keys().filter_map(|bank| quoted.value(*bank, REGISTER).copied()).collect();
         if quoted.is_empty() {
@@ -121,6 +125,7 @@ impl<'a> Replay<'a> {
             lanes: Lane::of(&state.banks),
             state,
             quoted,
+            boot,
             unknown,
             room: [0; ROOM],
             watched: Vec::new(),
@@ -236,6 +241,7 @@ impl<'a> Replay<'a> {
             lanes: Lane::of(&state.banks),
             state,
             quoted: Vec::new(),
+            boot: Registers::new(),
             unknown: Vec::new(),
             room: [0; ROOM],
             watched: Vec::new(),
@@ -317,8 +323,16 @@ impl<'a> Replay<'a> {
             Kind::BootAggregate(_) => {
                 if index == 0 {
                     boots.first = BootAggregate::of(entry);
-                } else if !std::mem::take(&mut boots.kexec) {
-                    boots.unexplained = boots.unexplained.saturating_add(1);
+                } else {
+                    // The first and the latest are told to whoever asks; one between is seen for
+                    // the last time here. It must not be the name under which a file gets past.
+                    let between = boots.latest.filter(|latest| boots.first != Some(*latest));
+                    let genuine = |one: &BootAggregate| boot_aggregate::matches(one, &self.boot);
+                    let lost =
+                        boots.latest.is_none() || between.is_some_and(|b| genuine(&b).is_err());
+                    if lost || !std::mem::take(&mut boots.kexec) {
+                        boots.unexplained = boots.unexplained.saturating_add(1);
+                    }
                 }
                 boots.latest = BootAggregate::of(entry);
             }
