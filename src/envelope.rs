@@ -198,6 +198,14 @@ impl TeeClaims {
         }
     }
 
+    /// SHA-256 of the signed bytes.
+    pub fn evidence_id(&self) -> &[u8; 32] {
+        match self {
+            Self::Snp(claims) => claims.evidence_id(),
+            Self::Tdx(claims) => claims.evidence_id(),
+        }
+    }
+
     pub fn report_data(&self) -> &[u8; 64] {
         match self {
             Self::Snp(claims) => claims.report_data(),

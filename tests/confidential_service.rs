@@ -397,7 +397,10 @@ async fn a_report_that_names_the_ak_ties_the_virtual_tpm_and_gives_selectors() {
 
     // Each refresh shows a report for its own nonce; one without is as good as none.
     world.refresh(&host, &attested, Some(&processor)).await.unwrap();
-    assert_eq!(world.result().await["tee"]["link"], "report-data");
+    let refreshed = world.result().await["tee"].clone();
+    assert_eq!(refreshed["link"], "report-data");
+    assert!(refreshed["evidence_id"] != result["tee"]["evidence_id"], "a report of its own");
+    assert!(refreshed.get("claims").is_none(), "said once, at the attestation");
     let refusal = world.refresh(&host, &attested, None).await.unwrap_err();
     assert_eq!(refusal.code, "vtpm-unbound");
     assert_eq!(world.result().await["verdict"], "contraindicated");

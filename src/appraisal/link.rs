@@ -114,12 +114,13 @@ fn without_ak(binding: &BindingInput) -> [u8; 64] {
     *unlinked.binding().report_data()
 }
 
-/// `kind`, `link`, `claims`.
+/// `kind`, `link`, `evidence_id`, `claims`.
 impl Serialize for Link {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut written = serializer.serialize_struct("Link", 3)?;
+        let mut written = serializer.serialize_struct("Link", 4)?;
         written.serialize_field("kind", self.claims.kind())?;
         written.serialize_field("link", &self.edge)?;
+        written.serialize_field("evidence_id", &hex::encode(self.claims.evidence_id()))?;
         written.serialize_field("claims", &self.claims)?;
         written.end()
     }

@@ -79,8 +79,10 @@ pub struct Outcome {
     pub quoted_at: Option<Time>,
     /// When the standing ends that this gave.
     pub expires_at: Option<Time>,
-    /// What the processor of a confidential machine said, and how it is tied to the TPM.
+    /// What the processor of a confidential machine said, and how it is linked to the TPM; without
+    /// the claims where nothing changed, since records are kept for good.
     pub tee: Option<Link>,
+    pub tee_in_full: bool,
 }
 
 /// An X.509-SVID, CA or server certificate is about to be signed. The store refuses a serial that
@@ -222,6 +224,7 @@ impl Outcome {
             quoted_at: None,
             expires_at: None,
             tee: None,
+            tee_in_full: false,
         }
     }
 
@@ -245,7 +248,11 @@ impl Outcome {
             "expires_at": self.expires_at.map(|time| time.to_string()),
         });
         if let (Some(tee), Some(members)) = (&self.tee, json.as_object_mut()) {
-            members.insert("tee".to_owned(), json!(tee));
+            let mut written = json!(tee);
+            if let Some(parts) = written.as_object_mut().filter(|_| !self.tee_in_full) {
+                parts.remove("claims");
+            }
+            members.insert("tee".to_owned(), written);
         }
         json
     }
@@ -410,6 +417,7 @@ mod tests {
                 quoted_at: Some(time),
                 expires_at: None,
                 tee: None,
+                tee_in_full: false,
             }),
             "result",
             json!({

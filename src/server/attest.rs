@@ -454,7 +454,7 @@ impl Exchange<'_> {
         drafts
             .extend(verified.replaced_ak().map(|before| self.ak_replaced(&id, before, &verified)));
         drafts.push(self.evidence(&id, &verified, kept));
-        drafts.push(self.result(&id, &appraisal, &verified, standing.as_ref()));
+        drafts.push(self.result(&id, &appraisal, &verified, standing.as_ref(), changed));
         let mut row = verified.row().clone();
         row.files_judged = FilesJudged::of(&appraisal);
         if let Some(standing) = &standing {
@@ -662,6 +662,7 @@ impl Exchange<'_> {
         appraisal: &Appraisal,
         verified: &Verified,
         standing: Option<&Standing>,
+        changed: bool,
     ) -> Draft {
         let profile = appraisal.profile();
         let outcome = records::Outcome {
@@ -677,6 +678,7 @@ impl Exchange<'_> {
             quoted_at: Some(appraisal.quoted_at()),
             expires_at: standing.map(Standing::expires_at),
             tee: verified.tee().cloned(),
+            tee_in_full: changed || verified.purpose() == Purpose::Attest,
         };
         self.draft(id, Vec::new(), Data::Result(outcome))
     }
