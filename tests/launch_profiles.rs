@@ -222,9 +222,10 @@ fn every_report_of_the_corpus_is_shown_and_none_is_believed() {
         let Some(corpus) = corpus(kind) else { return };
         for case in fs::read_dir(corpus).unwrap() {
             let path = case.unwrap().path().join(file);
-            if !path.is_file() || path.to_str().unwrap().contains("sgx") {
+            if !path.is_file() {
                 continue;
             }
+            let told = if path.to_str().unwrap().contains("sgx-v3") { "sgx" } else { told };
             let genuine = said(path.parent().unwrap(), "verdict") == "genuine";
             let (answer, exit) =
                 assay(Path::new("."), &["inspect", "report", path.to_str().unwrap()]);

@@ -12,7 +12,8 @@ use assay_nitro::Document;
 use assay_snp::product::Product;
 use assay_snp::report::Report;
 use assay_snp::tcb::TcbBytes;
-use assay_tdx::quote::Quote;
+use assay_tdx::EnclaveQuote;
+use assay_tdx::Quote;
 use clap::Args;
 use serde_json::Value;
 use serde_json::json;
@@ -68,12 +69,15 @@ fn view(bytes: &[u8]) -> Result<View, Vec<Finding>> {
     if bytes.first() == Some(&0x84) {
         return nitro(bytes);
     }
-    // The TEE type of a quote, offset 4, is 0x81; guest SVN and policy of a report stand there.
+    // A report of SNP is told by its length. The TEE type of a quote, offset 4, is 0x81; guest SVN and policy of a report stand there.
     if bytes.len() == SNP_REPORT && bytes.get(4..8) != Some(&TEE_TDX) {
         return snp(bytes);
     }
     if matches!(bytes.first(), Some(4 | 5)) && bytes.get(4..8) == Some(&TEE_TDX) {
         return tdx(bytes);
+    }
+    if bytes.starts_with(&ENCLAVE) {
+        return enclave(bytes);
     }
     let found = match bytes.len() {
         0 => "an empty file".to_owned(),
@@ -161,6 +165,24 @@ fn tdx(bytes: &[u8]) -> Result<View, Vec<Finding>> {
     Ok(View { kind: "tdx", fields, signed: quote.signed().to_vec() })
 }
 
+/// An enclave of SGX: no machine, but its quote looks like one of TDX.
+fn enclave(bytes: &[u8]) -> Result<View, Vec<Finding>> {
+    let quote = EnclaveQuote::parse(bytes).map_err(|error| vec![error.finding()])?;
+    let report = quote.report();
+    let fields = json!({
+        "version": 3,
+        "miscselect": hex::encode(report.miscselect),
+        "attributes": hex::encode(report.attributes),
+        "debug": report.debug(),
+        "mrenclave": hex::encode(report.mrenclave),
+        "mrsigner": hex::encode(report.mrsigner),
+        "isv_prod_id": report.isv_prod_id,
+        "isv_svn": report.isv_svn,
+        "report_data": hex::encode(report.report_data),
+    });
+    Ok(View { kind: "sgx", fields, signed: quote.certified().signed().to_vec() })
+}
+
 fn nitro(bytes: &[u8]) -> Result<View, Vec<Finding>> {
     let document = Document::parse(bytes).map_err(|fault| vec![fault.finding()])?;
     let pcrs: serde_json::Map<String, Value> = document
@@ -231,3 +253,5 @@ const SNP_REPORT: usize = 1184;
 const SNP_SIGNED: usize = 0x2a0;
 /// TEE type 0x81 of a quote's header, little-endian.
 const TEE_TDX: [u8; 4] = [0x81, 0, 0, 0];
+/// Version 3, key type 2 (P-256), TEE type 0.
+const ENCLAVE: [u8; 8] = [3, 0, 2, 0, 0, 0, 0, 0];

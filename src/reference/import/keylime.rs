@@ -25,6 +25,7 @@ use crate::reference::set::Row;
 
 /// Files of a large host.
 const MAX_FILES: usize = 1_000_000;
+const MAX_VARIANTS: usize = 256;
 
 /// Whatever of the three it is.
 pub fn import(bytes: &[u8]) -> Result<Imported, ImportError> {
@@ -85,6 +86,7 @@ fn firmware(object: &mut Map<String, Value>, imported: &mut Imported) -> Result<
     if variants.is_empty() {
         return Ok(());
     }
+    bounded(&variants)?;
     if !any_blob {
         for variant in &mut variants {
             variant.sets.retain(|(_, class), _| class != "fw_blob");
@@ -144,6 +146,7 @@ fn boot_chain(object: &mut Map<String, Value>, imported: &mut Imported) -> Resul
                 .to_owned(),
         );
     }
+    bounded(&variants)?;
     if !variants.is_empty() {
         imported.components.push(Component {
             name: "boot-chain".to_owned(),
@@ -338,6 +341,16 @@ impl Files {
 
 // --- pieces -----------------------------------------------------------------------------------
 
+/// As many as a component of a profile may have.
+fn bounded(variants: &[Variant]) -> Result<(), ImportError> {
+    match variants.len() > MAX_VARIANTS {
+        true => {
+            Err(ImportError::TooMany { what: "variants", found: variants.len(), max: MAX_VARIANTS })
+        }
+        false => Ok(()),
+    }
+}
+
 /// An absent list is an empty one.
 fn list(object: &mut Map<String, Value>, key: &str) -> Result<Vec<Value>, ImportError> {
     match object.remove(key) {
@@ -440,6 +453,17 @@ mod tests {
         let one = crate::reference::requirement::Fact::Words(["x509:00".to_owned()].into());
         assert!(require[1].differs(Some(&one)).is_some());
         assert!(import(br#"{"has_secureboot":false}"#).is_err());
+    }
+
+    #[test]
+    fn kernels_have_an_end() {
+        let mut state = state();
+        let kernel = state["kernels"][0].clone();
+        state["kernels"] = vec![kernel; 257].into();
+        assert!(matches!(
+            import(state.to_string().as_bytes()),
+            Err(ImportError::TooMany { what: "variants", .. })
+        ));
     }
 
     #[test]
