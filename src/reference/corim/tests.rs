@@ -239,8 +239,11 @@ fn what_others_wrote_becomes_sets_or_is_told_and_never_widens() {
     assert!(matches!(read(&keys, &[]), Err(ImportError::Nothing { told }) if told.len() == 1));
 }
 
+/// A key, and what writes its value.
+type Measurement<'m> = (&'m str, &'m dyn Fn(&mut Writer));
+
 /// One of ours by hand, from one measurement each: its key, and what it is.
-fn ours(measurements: &[(&str, &dyn Fn(&mut Writer))]) -> Vec<u8> {
+fn ours(measurements: &[Measurement<'_>]) -> Vec<u8> {
     let mut comid = Writer::default();
     comid.map(1);
     comid.unsigned(4);
@@ -358,7 +361,7 @@ fn values_of_another_class_are_told_and_left_out() {
 #[test]
 fn variants_have_an_end() {
     let names: Vec<String> = (0..300).map(|at| format!("c/{at}/4/boot_app#0")).collect();
-    let all: Vec<(&str, &dyn Fn(&mut Writer))> =
+    let all: Vec<Measurement<'_>> =
         names.iter().map(|name| (name.as_str(), &one_digest as &dyn Fn(&mut Writer))).collect();
     assert!(matches!(read(&ours(&all), &[]), Err(ImportError::TooMany { what: "variants", .. })));
 }

@@ -45,6 +45,11 @@ pub fn write(profile: &Profile, now: Time) -> Exported {
         unsaid(component, &mut not_exported);
         for variant in &component.variants {
             if is_exported(component, variant, now, &mut not_exported) {
+                let empty = variant.sets.iter().filter(|(_, one)| one.set.rows.is_empty());
+                not_exported.extend(empty.map(|((register, class), _)| {
+                    let name = &component.name;
+                    format!("that register {register} of component `{name}` holds no `{class}`")
+                }));
                 measurements.extend(values(component, variant));
             }
         }
