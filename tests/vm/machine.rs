@@ -28,7 +28,7 @@ use crate::parts::Firmware;
 use crate::parts::program;
 
 /// From power on to the first process, on a machine that has other things to do as well.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(180);
 /// A command in the guest.
 const COMMAND: Duration = Duration::from_secs(60);
 

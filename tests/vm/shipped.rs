@@ -25,8 +25,7 @@ use crate::parts::Parts;
 
 /// Memory in MiB and processors: OVMF's first firmware volume is measured with both patched in.
 /// From 2816 MiB on, q35 keeps 2048 of them below four gigabytes, and those are what counts.
-const SIZES: [(u32, u32); 6] =
-    [(512, 1), (1_024, 1), (2_048, 1), (2_048, 2), (2_048, 4), (4_096, 2)];
+type Sizes = &'static [(u32, u32)];
 
 struct Kind {
     id: &'static str,
@@ -34,6 +33,7 @@ struct Kind {
     /// What is written above the profile.
     about: &'static str,
     floors: bool,
+    sizes: Sizes,
 }
 
 const UKI: Kind = Kind {
@@ -48,6 +48,7 @@ const UKI: Kind = Kind {
             # Yours to replace: `boot-chain` (`assay profile predict --uki …`) and the set `ima-files`\n\
             # (`--files …`), which are those of the reference image that the evidence is from.\n",
     floors: false,
+    sizes: &[(512, 1), (1_024, 1), (2_048, 1), (2_048, 2), (2_048, 4), (4_096, 2)],
 };
 
 const SHIM_GRUB: Kind = Kind {
@@ -56,14 +57,15 @@ const SHIM_GRUB: Kind = Kind {
     about: "# QEMU's q35 with OVMF (4 MB, Secure Boot on with the keys of Microsoft) and a TPM by swtpm;\n\
             # shim, GRUB and the kernel as Debian 12 signs them.\n\
             #\n\
-            # `firmware` is this build of OVMF, with a variant for each size of machine: PCR 0 changes with\n\
-            # `-m` (up to the 2048 MiB that q35 puts below four gigabytes when there are 2816 or more) and\n\
-            # with `-smp`, because what is measured is patched with both at run time.\n\
+            # `firmware` is this build of OVMF, with a variant for each number of processors: PCR 0 changes\n\
+            # with `-smp`, because what is measured is patched with it at run time.\n\
             # `secure-boot` takes updates of dbx and SBAT as they come; `boot-chain` does not, a new\n\
             # shim, GRUB, kernel, grub.cfg or initrd is learned from one updated machine.\n\
             # Yours to replace: `boot-chain` and the set `ima-files`, which are those of the reference\n\
             # machine that the evidence is from.\n",
     floors: true,
+    // Four processors that wait for each other in SMM do not boot in time in software.
+    sizes: &[(512, 1), (1_024, 1), (2_048, 1), (2_048, 2), (4_096, 2)],
 };
 
 pub fn make(parts: &Parts) -> Result<()> {
@@ -88,6 +90,9 @@ pub fn make(parts: &Parts) -> Result<()> {
 }
 
 fn profile(work: &Path, to: &Path, kind: &Kind, disk: &Path, kernel: &Kernel) -> Result<()> {
+    if std::env::var("ASSAY_VM_CASE").is_ok_and(|wanted| wanted != kind.id) {
+        return Ok(());
+    }
     let ca = LocalCa::create(work.join("maker"))?;
     let draft = work.join(kind.id.replace('/', "-"));
     fs::create_dir_all(&draft)?;
@@ -98,7 +103,7 @@ fn profile(work: &Path, to: &Path, kind: &Kind, disk: &Path, kernel: &Kernel) ->
     }
     // Name, value of PCR 0, size.
     let mut boots: Vec<(String, String, String)> = Vec::new();
-    for (memory_mib, processors) in SIZES {
+    for (memory_mib, processors) in kind.sizes.iter().copied() {
         let name = format!("{memory_mib}m-{processors}cpu");
         let tpm = SoftwareTpm::provision(&ca, draft.join(format!("tpm-{name}")), &name)?;
         let setup =
