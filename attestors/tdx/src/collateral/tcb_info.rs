@@ -1,7 +1,7 @@
 //! TCB info, version 3, for TDX or SGX: which SVNs a platform must have to count as up to date.
 //!
-//! Source: Intel PCS API v4, "Get TDX TCB Info" and "Get SGX TCB Info", and the matching steps described there. Levels are
-//! put in order here, highest first, whatever order the text has.
+//! Source: Intel PCS API v4, "Get TDX TCB Info" and "Get SGX TCB Info", and the matching steps
+//! described there. Levels are put in order here, highest first, whatever order the text has.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
