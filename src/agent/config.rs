@@ -406,6 +406,13 @@ mod tests {
     }
 
     #[test]
+    fn the_folder_of_the_kernels_reports_starts_from_that_of_the_file() {
+        let config = parse(&format!("{SHORT}tsm_folder = \"tsm\"\n{TRUST}")).unwrap();
+        assert_eq!(config.tsm_folder.as_deref(), Some(Path::new("/etc/assay/tsm")));
+        assert_eq!(parse(&format!("{SHORT}{TRUST}")).unwrap().tsm_folder, None);
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let error = parse(&format!("{SHORT}sokcet = 1\n{TRUST}")).unwrap_err().to_string();
         assert!(error.contains("sokcet") && error.contains("line 6"), "{error}");

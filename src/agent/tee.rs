@@ -128,3 +128,25 @@ fn unpadded(mut report: Vec<u8>) -> Result<Vec<u8>, TeeError> {
     report.truncate(SNP_REPORT);
     Ok(report)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_folder_that_was_named_has_to_be_there() {
+        let refused = HostTee::find(Some(Path::new("/nowhere/tsm"))).unwrap_err();
+        assert!(matches!(refused, TeeError::Tsm(assay_tsm::Error::NotOffered { .. })), "{refused}");
+    }
+
+    #[test]
+    fn a_report_is_cut_to_its_length_where_zeros_follow_and_nothing_else() {
+        let report = vec![7; SNP_REPORT];
+        assert_eq!(unpadded([&report[..], &[0; 9]].concat()).unwrap(), report);
+        assert_eq!(unpadded(report.clone()).unwrap(), report);
+        for odd in [[&report[..], &[1]].concat(), vec![7; SNP_REPORT - 1], Vec::new()] {
+            assert!(matches!(unpadded(odd), Err(TeeError::Size { .. })));
+        }
+    }
+}

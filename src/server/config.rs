@@ -657,6 +657,10 @@ profile = "profile.toml"
 
     #[test]
     fn a_file_that_is_missing_or_broken_is_named() {
+        let root = refused(&format!("{SERVER}danger_extra_roots = [\"ark.der\"]\n"));
+        assert!(root.contains("ark.der"), "{root}");
+        let empty = refused(&format!("{SERVER}danger_extra_roots = [\"profile.toml\"]\n"));
+        assert!(empty.contains("profile.toml"), "{empty}");
         let gone = refused(&SERVER.replace("profile.toml", "gone.toml"));
         assert!(gone.contains("gone.toml"), "{gone}");
         let broken = refused(&format!(
