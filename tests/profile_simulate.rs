@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use assay::reference::pcr_signature::policy_digest;
+use assay_eventlog::ima::State;
 use assay_evidence::Digest;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::crypto::SoftwareKey;
@@ -99,6 +100,32 @@ fn who_would_lose_identity_is_told_with_reason_and_nearest_variant() {
     let keeps = ["profile", "simulate", "--profile", "next", "fleet/uki-baseline"];
     let (answer, exit) = assay(at, &keeps);
     assert_eq!((&answer["verdict"], exit), (&json!("affirming"), 0), "{answer}");
+}
+
+#[test]
+fn a_list_that_goes_on_from_another_says_so() {
+    let Some(captures) = captures() else { return };
+    let folder = fleet(&captures, &["uki-baseline"]);
+    let at = folder.path();
+    let learn = ["profile", "learn", "--log", "fleet/uki-baseline/eventlog.bin", "--ima"];
+    let learn = [&learn[..], &["fleet/uki-baseline/ima.bin", "--id", "acme/web", "--out", "p"]];
+    assert_eq!(assay(at, &learn.concat()).1, 0);
+    let host = ["appraise", "host", "fleet/uki-baseline", "--profile", "p"];
+    let told = |answer: &Value| {
+        let gaps = answer["not_checked"].as_array().unwrap();
+        gaps.iter().filter(|gap| gap.as_str().unwrap().contains("before this list")).count()
+    };
+    let (whole, exit) = assay(at, &host);
+    assert_eq!((told(&whole), exit), (0, 0), "{whole}");
+    let state = at.join("fleet/uki-baseline/ima.state");
+    fs::write(&state, State::boot(0).to_bytes()).unwrap();
+    let (begun, exit) = assay(at, &host);
+    assert_eq!((told(&begun), exit), (1, 0), "{begun}");
+    // Without a profile nothing is said of a tail.
+    assert_eq!(assay(at, &host[..3]).1, 0);
+    fs::write(&state, b"no state").unwrap();
+    let (answer, exit) = assay(at, &host);
+    assert_eq!((&answer["verdict"], exit), (&json!("error"), 2), "{answer}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
+use assay_eventlog::ima::State;
 use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::Registers;
@@ -49,6 +50,7 @@ const LISTS: [&str; 5] = ["ima", "ima.bin", "binary_runtime_measurements", "ima.
 const VALUES: [&str; 3] = ["pcrs", "pcrs.yaml", "pcrs.bin"];
 const KEYS: [&str; 2] = ["ak.pub", "ak.pem"];
 const TEXTS: [&str; 2] = ["cmdline", "cmdline.txt"];
+const STATES: [&str; 1] = ["ima.state"];
 const SIGNATURES: [&str; 2] = ["tpm2-pcr-signature.json", "pcrsig"];
 const EK_CERTIFICATES: [&str; 2] = ["ek.crt", "ek-rsa.crt"];
 const NONCES: [&str; 2] = ["nonce.hex", "nonce"];
@@ -196,6 +198,10 @@ impl Files {
         let said = Said {
             log: found(folder, &LOGS).map(|p| measured::read_log(inputs, &p)).transpose()?,
             list: found(folder, &LISTS).map(|p| measured::read_list(inputs, &p)).transpose()?,
+            state: read(found(folder, &STATES))?
+                .map(|bytes| State::restored(&bytes))
+                .transpose()
+                .map_err(|error| Failure::new(format!("`{}`: {error}", STATES[0])))?,
             texts: read(found(folder, &TEXTS))?
                 .into_iter()
                 .chain(read(found(folder, &SIGNATURES))?)

@@ -64,6 +64,8 @@ pub struct Reference {
 pub struct Said {
     pub log: Option<Vec<u8>>,
     pub list: Option<Vec<u8>>,
+    /// Where the list goes on, if it is the tail that one round of a service saw.
+    pub state: Option<State>,
     pub texts: Vec<Vec<u8>>,
 }
 
@@ -138,12 +140,19 @@ impl Reference {
         };
         let preimages: Vec<&[u8]> = said.texts.iter().map(Vec::as_slice).collect();
         let given = Given { quoted, preimages: &preimages, candidates: &self.candidates, now };
+        if let Some(state) = &said.state {
+            let entries = state.entries();
+            let text = format!("ima: {entries} entries before this list are the folder's own word");
+            judgement.not_checked.push(text);
+        }
         let mut facts = json!({});
         let mut lines: Vec<String> = Vec::new();
         let logs = appraisal::Logs {
             eventlog: said.log.as_deref(),
             ima: said.list.as_deref().map(|list| {
-                let mut files = FilesHeard::begin(profile, &State::boot(0), quoted);
+                let boot = State::boot(0);
+                let state = said.state.as_ref().unwrap_or(&boot);
+                let mut files = FilesHeard::begin(profile, state, quoted);
                 files.hear(list);
                 files
             }),
@@ -196,8 +205,12 @@ fn without_profile(said: &Said, quoted: &Registers, judgement: &mut Judgement) {
             judgement.not_checked.extend(comparison.not_checked);
         }
     }
-    let Some(list) = &said.list else {
-        judgement.not_checked.push("ima: none given".to_owned());
+    let Some(list) = said.list.as_ref().filter(|_| said.state.is_none()) else {
+        let told = match said.state {
+            Some(_) => "ima: a list that goes on from another is judged by a profile alone",
+            None => "ima: none given",
+        };
+        judgement.not_checked.push(told.to_owned());
         return;
     };
     match ima::Inspection::of(list, Some(quoted)) {

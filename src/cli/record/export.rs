@@ -98,6 +98,7 @@ fn files_of(blob: GetBlobResponse, number: usize) -> Result<Vec<File>, Failure> 
         "tcg-eventlog" => one("eventlog.bin"),
         "ima-binary" => one("ima.bin"),
         "ima-ascii" => one("ima.ascii"),
+        "kernel-cmdline" => one("cmdline"),
         "ima-state" => one("ima.state"),
         "snp-report" => one("snp-report.bin"),
         "snp-host-certs" => one("host-certs.bin"),
