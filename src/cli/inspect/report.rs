@@ -69,7 +69,8 @@ fn view(bytes: &[u8]) -> Result<View, Vec<Finding>> {
     if bytes.first() == Some(&0x84) {
         return nitro(bytes);
     }
-    // A report of SNP is told by its length. The TEE type of a quote, offset 4, is 0x81; guest SVN and policy of a report stand there.
+    // A report of SNP is told by its length. The TEE type of a quote, offset 4, is 0x81; guest SVN and
+    // policy of a report stand there.
     if bytes.len() == SNP_REPORT && bytes.get(4..8) != Some(&TEE_TDX) {
         return snp(bytes);
     }
