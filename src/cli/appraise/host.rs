@@ -5,7 +5,6 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 
-use assay_eventlog::ima::State;
 use assay_evidence::Finding;
 use assay_evidence::HashAlgorithm;
 use assay_evidence::Registers;
@@ -91,6 +90,8 @@ struct Files {
 pub struct Judged {
     /// The evidence is genuine, whatever else is said of it.
     pub genuine: bool,
+    /// Its list goes on from another and is not judged.
+    pub tail: bool,
     pub judgement: Judgement,
     /// What to show beside: events, and the nearest variants.
     pub shown: Value,
@@ -156,7 +157,7 @@ pub fn judge(
     }
     judgement.not_checked.sort();
     judgement.not_checked.dedup();
-    Ok(Judged { genuine, judgement, shown })
+    Ok(Judged { genuine, tail: files.said.tail, judgement, shown })
 }
 
 impl Files {
@@ -198,10 +199,7 @@ impl Files {
         let said = Said {
             log: found(folder, &LOGS).map(|p| measured::read_log(inputs, &p)).transpose()?,
             list: found(folder, &LISTS).map(|p| measured::read_list(inputs, &p)).transpose()?,
-            state: read(found(folder, &STATES))?
-                .map(|bytes| State::restored(&bytes))
-                .transpose()
-                .map_err(|error| Failure::new(format!("`{}`: {error}", STATES[0])))?,
+            tail: found(folder, &STATES).is_some(),
             texts: read(found(folder, &TEXTS))?
                 .into_iter()
                 .chain(read(found(folder, &SIGNATURES))?)

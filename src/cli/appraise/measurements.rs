@@ -64,8 +64,9 @@ pub struct Reference {
 pub struct Said {
     pub log: Option<Vec<u8>>,
     pub list: Option<Vec<u8>>,
-    /// Where the list goes on, if it is the tail that one round of a service saw.
-    pub state: Option<State>,
+    /// The list goes on from another, as one round of a service saw it. Only that service knows how
+    /// far it had come, so a tail is not judged here.
+    pub tail: bool,
     pub texts: Vec<Vec<u8>>,
 }
 
@@ -111,6 +112,10 @@ pub fn known(claims: &Claims, endorsement: Option<&EndorsementCertificate>) -> K
 }
 
 impl Reference {
+    pub fn needs_ima(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| loaded.profile.needs_ima())
+    }
+
     pub fn judgement(&self, evidence_id: [u8; 32]) -> Judgement {
         Judgement { evidence_id, accept_warnings: self.accept_warnings, ..Judgement::default() }
     }
@@ -140,19 +145,15 @@ impl Reference {
         };
         let preimages: Vec<&[u8]> = said.texts.iter().map(Vec::as_slice).collect();
         let given = Given { quoted, preimages: &preimages, candidates: &self.candidates, now };
-        if let Some(state) = &said.state {
-            let entries = state.entries();
-            let text = format!("ima: {entries} entries before this list are the folder's own word");
-            judgement.not_checked.push(text);
+        if said.tail {
+            judgement.not_checked.push(TAIL.to_owned());
         }
         let mut facts = json!({});
         let mut lines: Vec<String> = Vec::new();
         let logs = appraisal::Logs {
             eventlog: said.log.as_deref(),
-            ima: said.list.as_deref().map(|list| {
-                let boot = State::boot(0);
-                let state = said.state.as_ref().unwrap_or(&boot);
-                let mut files = FilesHeard::begin(profile, state, quoted);
+            ima: said.list.as_deref().filter(|_| !said.tail).map(|list| {
+                let mut files = FilesHeard::begin(profile, &State::boot(0), quoted);
                 files.hear(list);
                 files
             }),
@@ -205,12 +206,8 @@ fn without_profile(said: &Said, quoted: &Registers, judgement: &mut Judgement) {
             judgement.not_checked.extend(comparison.not_checked);
         }
     }
-    let Some(list) = said.list.as_ref().filter(|_| said.state.is_none()) else {
-        let told = match said.state {
-            Some(_) => "ima: a list that goes on from another is judged by a profile alone",
-            None => "ima: none given",
-        };
-        judgement.not_checked.push(told.to_owned());
+    let Some(list) = said.list.as_ref().filter(|_| !said.tail) else {
+        judgement.not_checked.push(if said.tail { TAIL } else { "ima: none given" }.to_owned());
         return;
     };
     match ima::Inspection::of(list, Some(quoted)) {
@@ -241,3 +238,6 @@ pub fn demand_tpm(reference: &Reference) -> Result<(), Failure> {
         }
     }
 }
+
+const TAIL: &str = "ima: the list goes on from another, and only its service knows how far that was \
+                    judged";

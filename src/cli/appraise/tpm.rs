@@ -43,7 +43,7 @@ impl TpmAppraiseArgs {
         let mut said = Said {
             log: self.eventlog.as_ref().map(|p| measured::read_log(&inputs, p)).transpose()?,
             list: self.ima.as_ref().map(|p| measured::read_list(&inputs, p)).transpose()?,
-            state: None,
+            tail: false,
             texts: measured::texts(&inputs, &self.preimage)?,
         };
         said.texts.extend(inputs.read_optional(self.pcrsig.as_ref())?);

@@ -180,6 +180,11 @@ fn one(folder: &Path, next: &Reference, current: Option<&Reference>, now: Time) 
         error: Some(error),
     };
     let judged = match judge(next) {
+        Ok(judged) if judged.genuine && judged.tail && next.needs_ima() => {
+            let error = "it is a refresh's, whose IMA list goes on from another: export the record of \
+                         its attestation";
+            return unknown(error.to_owned(), Vec::new());
+        }
         Ok(judged) if judged.genuine => judged,
         Ok(judged) => {
             return unknown("the evidence is not genuine".to_owned(), judged.judgement.findings);
