@@ -12,7 +12,6 @@ use std::process::Command;
 use serde_json::Value;
 use serde_json::json;
 
-#[allow(dead_code, reason = "made for other tests")]
 #[path = "../attestors/snp/tests/support/firmware.rs"]
 mod firmware;
 
