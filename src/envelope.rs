@@ -14,6 +14,8 @@ use assay_tpm::ClockInfo;
 use serde::Serialize;
 
 const PREFIX: &str = "application/vnd.assay.";
+/// Bytes of a list of measured files: some half a million of them.
+const MAX_LIST: u64 = 64 * 1_024 * 1_024;
 
 /// What an evidence item holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,7 +99,7 @@ impl MediaType {
             Self::TdxQuote => 32 * 1_024,
             Self::SnpHostCerts => 64 * 1_024,
             Self::TcgEventlog | Self::Ccel => 1_024 * 1_024,
-            Self::ImaBinary | Self::ImaAscii => 64 * 1_024 * 1_024,
+            Self::ImaBinary | Self::ImaAscii => MAX_LIST,
         }
     }
 }
