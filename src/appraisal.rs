@@ -27,6 +27,7 @@ mod vouched;
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use assay_eventlog::Facts;
 use assay_eventlog::ima::State;
@@ -79,7 +80,7 @@ pub use offline::KnownTpm;
 pub use offline::appraise_policy;
 pub use standing::Standing;
 pub use standing::StandingRow;
-pub use tee::LaunchDigests;
+pub use tee::Launches;
 pub use tee::Tee;
 
 use tee::appraise_tee;
@@ -140,7 +141,8 @@ pub struct Appraisal {
 }
 
 /// Judges `claims` about `subject`. `id` names the appraisal in records; `quoted_at` is when the
-/// challenge was sent; `now` decides which variants are still in force.
+/// challenge was sent; `now` decides which variants are still in force. `launches` are profiles of
+/// what confidential machines may be launched with.
 pub fn appraise(
     id: String,
     subject: &Subject,
@@ -149,6 +151,7 @@ pub fn appraise(
     preimages: &[&[u8]],
     tee: Option<&Tee<'_>>,
     profile: &Profile,
+    launches: &[Arc<Profile>],
     policy: &Policy,
     quoted_at: Time,
     now: Time,
@@ -164,9 +167,9 @@ pub fn appraise(
             source: "policy, `tpm_class`".to_owned(),
         });
     }
-    // Profiles name no launch digests yet: the policy's tables alone do.
-    let launched = LaunchDigests::default();
-    let judged_tee = appraise_tee(tee, subject.tpm_class, &launched, policy);
+    let candidates = candidates(subject);
+    let launches = Launches { profiles: launches, preimages, candidates: &candidates, now };
+    let judged_tee = appraise_tee(tee, subject.tpm_class, &launches, policy);
     findings.extend(judged_tee.findings);
     let device = subject.device.as_ref();
     let firmware = advisory::appraise_firmware(device, claims.firmware_version(), policy, now);
@@ -189,7 +192,6 @@ pub fn appraise(
             source: "policy, `require_exporter`".to_owned(),
         });
     }
-    let candidates = candidates(subject);
     let given = Given { quoted: claims.all_registers(), preimages, candidates: &candidates, now };
     let judged = appraise_logs(profile, logs, &given, &mut |_| {});
     findings.extend(judged.findings);

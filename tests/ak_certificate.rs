@@ -606,6 +606,7 @@ fn judged(verified: &Verified, lines: &str) -> (Option<Reason>, Vec<String>) {
         &[],
         tee.as_ref(),
         &profile,
+        &[],
         &policy,
         now,
         now,

@@ -209,12 +209,49 @@ impl World {
         World::with_services(class, policy, processors, "fetch = false\n").await
     }
 
+    /// Judging launches by a profile of this root that has these values of register 0.
+    async fn with_launch(
+        root: &str,
+        values: &[&str],
+        policy: &str,
+        processor: &Processor,
+    ) -> World {
+        let mut profile = format!(
+            "schema = \"firmware-profile/1\"\nid = \"acme/guest\"\nserial = 3\nroot = \"{root}\"\n\
+             banks = [\"sha384\"]\n[[component]]\nname = \"launch\"\non = [0]\n"
+        );
+        for (number, value) in values.iter().enumerate() {
+            profile.push_str(&format!(
+                "[[component.variant]]\nname = \"v{number}\"\nstate = \"active\"\n\
+                 pcr = {{ sha384 = {{ \"0\" = \"{value}\" }} }}\n"
+            ));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("launch.toml");
+        fs::write(&path, profile).unwrap();
+        let services = "fetch = false\n";
+        let policy = format!("{POLICY}{policy}");
+        let launches = format!("launch_profiles = [\"{}\"]\n", path.display());
+        World::with_lines("vtpm", &policy, &[processor], services, &launches).await
+    }
+
     /// With these lines about the vendors' services.
     async fn with_services(
         class: &str,
         policy: &str,
         processors: &[&Processor],
         services: &str,
+    ) -> World {
+        World::with_lines(class, policy, processors, services, "").await
+    }
+
+    /// And with these lines about the nodes.
+    async fn with_lines(
+        class: &str,
+        policy: &str,
+        processors: &[&Processor],
+        services: &str,
+        nodes: &str,
     ) -> World {
         let files = tempfile::tempdir().unwrap();
         let policy_path = files.path().join("policy.toml");
@@ -229,7 +266,7 @@ impl World {
             text.replace("\"policy.toml\"", &format!("\"{}\"", policy_path.display()))
                 .replace(
                     "[nodes]\n",
-                    &format!("[nodes]\ndanger_extra_roots = [{}]\n", roots.join(", ")),
+                    &format!("[nodes]\n{nodes}danger_extra_roots = [{}]\n", roots.join(", ")),
                 )
                 .replace("class = \"software\"", &format!("class = \"{class}\""))
                 .replace("[keys]\n", &format!("[endorsements]\n{services}[keys]\n"))
@@ -472,6 +509,42 @@ async fn a_guest_whose_launch_nobody_listed_ties_no_tpm_whatever_key_it_names() 
         world.attest(&host, &processor).await.map(|_| ()).unwrap();
         let gaps = world.result().await["not_checked"].to_string();
         assert!(gaps.contains("tee: relay") && gaps.contains("no reference values"), "{gaps}");
+    }
+}
+
+/// As a policy's table lists it; and a profile has a serial, a life cycle and a signature.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_launch_that_a_profile_admits_ties_and_one_that_it_does_not_is_refused() {
+    let (old, other) = ("4c".repeat(48), "56".repeat(48));
+    let cases = [
+        (Processor::snp(), "snp", "4d".repeat(48), BARE_SNP, "snp-measurement-unknown"),
+        (Processor::tdx(), "tdx", "55".repeat(48), BARE_TDX, "register-mismatch"),
+    ];
+    for (processor, root, launched, lines, refusal) in cases {
+        let policy = format!("{NO_LIST}{lines}");
+        let world = World::with_launch(root, &[&old, &launched], &policy, &processor).await;
+        world.keep_collateral(&processor);
+        let host = world.host(Some(&processor)).await;
+        world.attest(&host, &processor).await.map(|_| ()).unwrap();
+        let selectors = world.selectors().await;
+        assert!(selectors.contains(&"profile:acme/guest".to_owned()), "{selectors:?}");
+        let gaps = world.result().await["not_checked"].to_string();
+        assert!(!gaps.contains("relay") && !gaps.contains("no reference values"), "{gaps}");
+
+        let world = World::with_launch(root, &[&old, &other], &policy, &processor).await;
+        world.keep_collateral(&processor);
+        let host = world.host(Some(&processor)).await;
+        assert_eq!(code(world.attest(&host, &processor).await), refusal);
+        let result = world.result().await;
+        let source = result["findings"][0]["source"].as_str().unwrap().to_owned();
+        assert!(source.contains("acme/guest"), "{result}");
+
+        // One for another kind of machine says nothing of this one.
+        let foreign = if root == "snp" { "tdx" } else { "snp" };
+        let world = World::with_launch(foreign, &[&launched], &policy, &processor).await;
+        world.keep_collateral(&processor);
+        let host = world.host(Some(&processor)).await;
+        assert_eq!(code(world.attest(&host, &processor).await), "vtpm-unbound");
     }
 }
 

@@ -8,21 +8,30 @@
 //! elsewhere; only software that the operator knows can be relied on to ask for its own TPM's key
 //! alone. And only a report that ties gives selectors.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use assay_eventlog::Grading;
 use assay_eventlog::Log;
 use assay_eventlog::Quirk;
 use assay_eventlog::Quirks;
 use assay_evidence::Finding;
 use assay_evidence::Reason;
+use assay_evidence::Time;
 use assay_snp::policy::advisory;
 use assay_tdx::rtmr;
 use assay_tpm::TpmClass;
 
 use crate::appraisal::Edge;
+use crate::appraisal::JudgedLogs;
 use crate::appraisal::Link;
+use crate::appraisal::appraise_launch;
+use crate::appraisal::appraise_trust_domain;
 use crate::envelope::TeeClaims;
 use crate::policy::Confidential;
 use crate::policy::Policy;
+use crate::reference::Profile;
+use crate::reference::profile::Root;
 
 /// What came of the processor, as far as it is verified.
 #[derive(Debug, Clone, Copy)]
@@ -32,13 +41,16 @@ pub struct Tee<'a> {
     pub ccel: Option<&'a [u8]>,
 }
 
-/// Launch digests that may have been launched; an empty list asks for none.
-#[derive(Debug, Clone, Default)]
-pub struct LaunchDigests {
-    pub snp: Vec<[u8; 48]>,
-    pub mrtd: Vec<[u8; 48]>,
-    /// Where the digests stand, for whoever reads a finding.
-    pub source: String,
+/// What one launch is held against: profiles of its root, any of which may admit it.
+#[derive(Clone, Copy)]
+pub struct Launches<'a> {
+    /// Of roots `snp` and `tdx`.
+    pub profiles: &'a [Arc<Profile>],
+    /// Texts that a boot log has only as digests.
+    pub preimages: &'a [&'a [u8]],
+    /// Candidate variants that count for this node.
+    pub candidates: &'a BTreeSet<String>,
+    pub now: Time,
 }
 
 #[derive(Debug, Default)]
@@ -54,12 +66,12 @@ pub(super) struct JudgedTee {
 pub(super) fn appraise_tee(
     tee: Option<&Tee<'_>>,
     class: TpmClass,
-    launched: &LaunchDigests,
+    launches: &Launches<'_>,
     policy: &Policy,
 ) -> JudgedTee {
     let mut out = JudgedTee::default();
     let tied = match tee {
-        Some(tee) => tie(tee.link, launched, policy),
+        Some(tee) => tie(tee.link, launches, policy),
         None => Err("absent".to_owned()),
     };
     let unlinked = tee.map(|tee| tee.link.edge()).filter(|edge| !edge.names_the_ak());
@@ -74,7 +86,7 @@ pub(super) fn appraise_tee(
     let Some(tee) = tee else { return out };
     match &tied {
         Err(why) => out.not_checked.push(format!("tee: not tied to this TPM: {why}")),
-        Ok(()) if !is_listed(tee.link.claims(), launched, policy) => {
+        Ok(()) if !is_listed(tee.link.claims(), launches, policy) => {
             let relay = "tee: relay: whoever runs such a guest can have it vouch for this TPM";
             out.not_checked.push(relay.to_owned());
         }
@@ -82,7 +94,7 @@ pub(super) fn appraise_tee(
     }
     let claims = tee.link.claims();
     out.not_checked.extend(claims.not_checked().iter().map(ToString::to_string));
-    if !is_listed(claims, launched, policy) {
+    if !is_listed(claims, launches, policy) {
         let gap = format!("{}: no reference values of what may be launched", claims.kind());
         out.not_checked.push(gap);
     }
@@ -92,40 +104,54 @@ pub(super) fn appraise_tee(
     match claims {
         TeeClaims::Snp(claims) => {
             out.findings.extend(assay_snp::appraise(claims, &policy.confidential.snp));
-            let code = Reason::SnpMeasurementUnknown;
-            out.launched("snp.measurement", code, claims.measurement(), launched, &launched.snp);
+            out.launched(launches, Root::Snp, |profile| {
+                appraise_launch(profile, claims, launches.candidates, launches.now)
+            });
         }
         TeeClaims::Tdx(claims) => {
             out.findings.extend(assay_tdx::appraise(claims, &policy.confidential.tdx));
-            let code = Reason::RegisterMismatch;
-            out.launched("tdx.mrtd", code, claims.mrtd(), launched, &launched.mrtd);
-            out.hold_log(claims, tee.ccel);
+            let (texts, candidates) = (launches.preimages, launches.candidates);
+            let judged = out.launched(launches, Root::Tdx, |profile| {
+                appraise_trust_domain(profile, claims, tee.ccel, texts, candidates, launches.now)
+            });
+            if !judged {
+                out.hold_log(claims, tee.ccel);
+            }
         }
     }
-    if tied.is_ok() {
-        out.selectors = selectors(claims);
+    match tied {
+        Ok(()) => out.selectors.extend(selectors(claims)),
+        Err(_) => out.selectors.clear(),
     }
     out
 }
 
+impl Launches<'_> {
+    fn of(&self, root: Root) -> impl Iterator<Item = &Profile> {
+        self.profiles.iter().map(Arc::as_ref).filter(move |profile| profile.root == root)
+    }
+}
+
 impl JudgedTee {
+    /// The profile that admits the launch, else the one with the least against it. False where
+    /// there is none of this root.
     fn launched(
         &mut self,
-        claim: &str,
-        code: Reason,
-        found: &[u8; 48],
-        launched: &LaunchDigests,
-        listed: &[[u8; 48]],
-    ) {
-        if listed.is_empty() || listed.contains(found) {
-            return;
-        }
-        let expected = match listed {
-            [one] => hex::encode(one),
-            more => format!("one of {} values", more.len()),
+        launches: &Launches<'_>,
+        root: Root,
+        judge: impl Fn(&Profile) -> JudgedLogs,
+    ) -> bool {
+        let judged = launches.of(root).map(|profile| (profile, judge(profile)));
+        let Some((profile, judged)) = judged.min_by_key(|(_, judged)| judged.findings.len()) else {
+            return false;
         };
-        let source = launched.source.clone();
-        self.findings.push(Finding::new(code, claim, hex::encode(found), expected, source));
+        if judged.findings.is_empty() {
+            self.selectors.push(format!("profile:{}", profile.id));
+        }
+        self.findings.extend(judged.findings);
+        self.warnings.extend(judged.warnings);
+        self.not_checked.extend(judged.not_checked);
+        true
     }
 
     /// A log that was sent has to lead to the RTMRs. RTMR 3 is the operating system's to extend.
@@ -153,13 +179,13 @@ impl JudgedTee {
 }
 
 /// Whether the report ties the TPM, or why not.
-fn tie(link: &Link, launched: &LaunchDigests, policy: &Policy) -> Result<(), String> {
+fn tie(link: &Link, launches: &Launches<'_>, policy: &Policy) -> Result<(), String> {
     let (edge, claims) = (link.edge(), link.claims());
     if !edge.names_the_ak() {
         return Err(edge.as_str().to_owned());
     }
     let by_var_data = edge == Edge::AkInVarData;
-    if !is_listed(claims, launched, policy) && (by_var_data || policy.require_launch_digest) {
+    if !is_listed(claims, launches, policy) && (by_var_data || policy.require_launch_digest) {
         return Err(format!("{}, of a launch that nothing lists", edge.as_str()));
     }
     // What the paravisor asks for, it asks for at its own level, where no guest's system can.
@@ -172,16 +198,16 @@ fn tie(link: &Link, launched: &LaunchDigests, policy: &Policy) -> Result<(), Str
 }
 
 /// Whether something says what may be launched; that it is this is a finding of its own.
-fn is_listed(claims: &TeeClaims, launched: &LaunchDigests, policy: &Policy) -> bool {
+fn is_listed(claims: &TeeClaims, launches: &Launches<'_>, policy: &Policy) -> bool {
     let Confidential { snp, tdx, .. } = &policy.confidential;
     match claims {
         TeeClaims::Snp(_) => {
             let signers = [&snp.id_key_digest, &snp.author_key_digest];
             !snp.measurement.is_empty()
-                || !launched.snp.is_empty()
+                || launches.of(Root::Snp).next().is_some()
                 || signers.iter().any(|listed| !listed.is_empty())
         }
-        TeeClaims::Tdx(_) => !tdx.mrtd.is_empty() || !launched.mrtd.is_empty(),
+        TeeClaims::Tdx(_) => !tdx.mrtd.is_empty() || launches.of(Root::Tdx).next().is_some(),
     }
 }
 

@@ -612,6 +612,7 @@ impl Exchange<'_> {
             &preimages,
             tee.as_ref(),
             &profile,
+            &self.domain.config.nodes.launch_profiles,
             &self.domain.config.nodes.policy,
             verified.quoted().wall,
             moment.wall,

@@ -30,6 +30,7 @@ use crate::policy::PolicyError;
 use crate::reference::Profile;
 use crate::reference::files;
 use crate::reference::files::LoadError;
+use crate::reference::profile::Root;
 use crate::reference::signature;
 use crate::spiffe::IdError;
 use crate::spiffe::TrustDomain;
@@ -93,6 +94,8 @@ pub struct Svid {
 pub struct Nodes {
     pub profile: Arc<Profile>,
     pub profile_path: PathBuf,
+    /// Of what confidential machines may be launched with: roots `snp` and `tdx`.
+    pub launch_profiles: Vec<Arc<Profile>>,
     /// Who may sign profiles and sets; where there are none, no signature is asked for.
     pub profile_keys: Vec<PublicKey>,
     pub policy: Policy,
@@ -242,6 +245,8 @@ struct SvidSyntax {
 #[serde(deny_unknown_fields)]
 struct NodesSyntax {
     profile: PathBuf,
+    #[serde(default)]
+    launch_profiles: Vec<PathBuf>,
     #[serde(default)]
     profile_keys: Vec<PathBuf>,
     policy: Option<PathBuf>,
@@ -420,6 +425,10 @@ impl NodesSyntax {
             .iter()
             .map(|path| profile_key(&folder.join(path)))
             .collect::<Result<Vec<_>, _>>()?;
+        let launches = self.launch_profiles.iter();
+        let launch_profiles = launches
+            .map(|path| launch_profile(&folder.join(path), &profile_keys))
+            .collect::<Result<Vec<_>, _>>()?;
         let roots = EkRoots::judged("nodes.ek_root", self.ek_root, reader)?;
         let ak_roots = EkRoots::judged("nodes.ak_root", self.ak_root, reader)?;
         EkRoots::demand_danger(&[&roots, &ak_roots], self.danger_admit_vendor_roots)?;
@@ -429,6 +438,7 @@ impl NodesSyntax {
         Ok(Nodes {
             profile: Arc::new(load_profile(&profile_path, &profile_keys)?),
             profile_path,
+            launch_profiles,
             profile_keys,
             policy,
             admit: self.admit.into_iter().collect(),
@@ -499,6 +509,18 @@ impl StoreSyntax {
 /// Reads and parses a profile; also what `assay node admit --profile` goes through.
 pub fn load_profile(path: &Path, keys: &[PublicKey]) -> Result<Profile, ConfigError> {
     Ok(files::load(path, keys)?.profile)
+}
+
+fn launch_profile(path: &Path, keys: &[PublicKey]) -> Result<Arc<Profile>, ConfigError> {
+    let profile = load_profile(path, keys)?;
+    match profile.root {
+        Root::Snp | Root::Tdx => Ok(Arc::new(profile)),
+        Root::Tpm2 => Err(ConfigError::Value {
+            key: "nodes.launch_profiles",
+            found: format!("`{}` of root tpm2", path.display()),
+            expected: "profiles of root snp or tdx; `nodes.profile` is for TPMs",
+        }),
+    }
 }
 
 fn profile_key(path: &Path) -> Result<PublicKey, ConfigError> {
