@@ -205,7 +205,9 @@ fn command_line(stage: &Stage<'_>) -> Result<()> {
     let mut guest = Guest::boot(stage, "command-line", &image, Firmware::FourMegabytes)?;
     guest.admit(&stage.profile()?, &[])?;
     guest.start_agent()?;
-    guest.refused("changed command line", CHAIN)
+    // The initrd is as it was: what differs in register 9 is the command line.
+    let by_itself = [("register-mismatch", "pcr.9.")];
+    guest.refused("changed command line", &[CHAIN, &by_itself].concat())
 }
 
 /// Once as it is, once as if somebody had taken the new image without looking into it.
@@ -576,8 +578,9 @@ impl<'s, 'p> Guest<'s, 'p> {
             let (explained, affirmed) = self.stage.house.ask(&["node", "explain", node])?;
             if !affirmed && explained.get("reason").is_some_and(Value::is_string) {
                 self.judge(case, &explained, expected)?;
-                let live = self.node()?.and_then(|node| node.pointer("/standing/live").cloned());
-                ensure!(live != Some(Value::Bool(true)), "{case}: its standing is still live");
+                let node = self.node()?.with_context(|| format!("{case}: the node is gone"))?;
+                let live = node.pointer("/standing/live") == Some(&Value::Bool(true));
+                ensure!(!live, "{case}: its standing is still live");
                 return Ok(());
             }
             if Instant::now() > deadline {
