@@ -42,7 +42,7 @@ fuzz: ## fuzz each parse door for a while (SECONDS_EACH=60)
 	@fuzz/run
 
 oracle: ## compare verdicts with other implementations (crates that the house itself refuses)
-	set -e; for oracle in attestors/*/oracle; do \
+	set -e; for oracle in attestors/*/oracle; do CARGO_TARGET_DIR=target/oracle \
 	  $(CARGO) test --manifest-path $$oracle/Cargo.toml; done
 
 lint: ## formatting and clippy, warnings denied

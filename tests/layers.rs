@@ -189,7 +189,9 @@ fn sources() -> Vec<(String, String)> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
+            if path.is_dir() && path.ends_with("target") {
+                // What a build left there, of the crates that stand by themselves.
+            } else if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("layers.rs") {
                 let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
