@@ -13,6 +13,7 @@
 //! | [`pcr_signature`] | registers that somebody signed before the boot |
 //! | [`predict`] | the next boot's values, from files |
 //! | [`ima_rules`] | what is asked of the kernel's list of files |
+//! | [`digests`], [`word`] | listed values, as they are compared |
 //! | [`signature`] | who vouches for a profile or a set |
 //! | [`ek_roots`] | who vouches for a TPM |
 //!
@@ -21,6 +22,7 @@
 mod advisories;
 pub mod class;
 pub mod corim;
+pub mod digests;
 pub mod draft;
 pub mod ek_roots;
 mod fields;
@@ -37,6 +39,7 @@ pub mod requirement;
 pub mod set;
 pub mod signature;
 pub mod tokens;
+pub mod word;
 
 pub use advisories::AdvisoryError;
 pub use advisories::AdvisoryList;

@@ -24,7 +24,6 @@ use assay_eventlog::Replay;
 use assay_evidence::Finding;
 use assay_evidence::Reason;
 use assay_evidence::crypto;
-use assay_evidence::digest::Digest;
 use assay_evidence::digest::HashAlgorithm;
 use assay_evidence::digest::Registers;
 use assay_evidence::time::Time;
@@ -44,6 +43,7 @@ use crate::reference::grammar::Rule;
 use crate::reference::profile::Root;
 use crate::reference::requirement::Fact;
 use crate::reference::set::DigestSet;
+use crate::reference::set::Row;
 
 /// What came of a log. Values out of it count only where `findings` is empty.
 #[derive(Debug)]
@@ -100,11 +100,10 @@ pub struct Given<'a> {
 
 /// Judges `log` by `profile`.
 pub fn appraise_log<'p>(profile: &'p Profile, log: &Log<'_>, given: &Given<'_>) -> Measured<'p> {
-    let known = known_digests(profile);
     let allowed = class::quirks(&profile.quirks);
     let grading = Grading {
         quirks: allowed,
-        known: &|digest| known.contains(digest),
+        known: &|digest| profile.known.contains(digest),
         preimages: given.preimages,
     };
     let grades = log.grade(&grading);
@@ -663,24 +662,13 @@ fn text_is_known(
     event: &Event<'_>,
     deciding: &[HashAlgorithm],
 ) -> bool {
-    let same = |row: &crate::reference::set::Row| {
-        row.text_sha256.is_none_or(|text| text == crypto::sha256(event.data()))
-    };
+    let hashed = std::cell::LazyCell::new(|| crypto::sha256(event.data()));
+    let same = |row: &Row| row.text_sha256.is_none_or(|text| text == *hashed);
     if set.ordered {
         return set.rows.get(place).is_none_or(same);
     }
     let digests = |bank| event.digest(bank);
     set.rows_for(&digests, deciding).any(same)
-}
-
-/// All digests that any variant lists: what makes an event `known`.
-fn known_digests(profile: &Profile) -> BTreeSet<Digest> {
-    profile
-        .variants()
-        .flat_map(|(_, variant)| variant.sets.values())
-        .flat_map(|allowed| &allowed.set.rows)
-        .flat_map(|row| row.digests.values().copied())
-        .collect()
 }
 
 /// The values that a log leads to by itself, for looking at it without a quote: worth nothing as

@@ -248,9 +248,9 @@ impl Unknown {
     fn note(&mut self, files: &Files, rules: &ImaRules, entry: &Entry<'_>) {
         let (digest, name) = match entry.kind() {
             Kind::BootAggregate(_) | Kind::Violation { .. } => return,
-            Kind::File(file) => (Some(file.digest), String::from_utf8_lossy(file.path)),
-            Kind::Buffer { name, digest, .. } => (Some(digest), String::from_utf8_lossy(name)),
-            Kind::Anonymous => (None, "nothing".into()),
+            Kind::File(file) => (Some(file.digest), file.path),
+            Kind::Buffer { name, digest, .. } => (Some(digest), name),
+            Kind::Anonymous => (None, &b"nothing"[..]),
         };
         let known = digest.and_then(|digest| digest.digest()).is_some_and(|digest| {
             files.digests.contains(&digest)
@@ -263,7 +263,7 @@ impl Unknown {
         self.count = self.count.saturating_add(1);
         self.names.clone_from(&files.names);
         if self.first.len() < MAX_TOLD {
-            let shown: String = name.chars().take(256).collect();
+            let shown = String::from_utf8_lossy(name).chars().take(256).collect();
             let digest = digest.map_or_else(String::new, |digest| hex::encode(digest.bytes));
             self.first.push((entry.index(), shown, digest));
         }

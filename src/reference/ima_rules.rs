@@ -4,12 +4,11 @@
 //! policy was in force has to be proven by the measured command line and the list, since "no bad
 //! entry" means little where nothing was measured.
 
-use std::collections::BTreeSet;
-
 use assay_evidence::digest::Digest;
 
 use crate::reference::ProfileError;
 use crate::reference::Sets;
+use crate::reference::digests::Digests;
 use crate::reference::fields::Fields;
 use crate::reference::fields::refused;
 use crate::reference::set::Content;
@@ -31,7 +30,7 @@ pub struct ImaRules {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
     pub names: Vec<String>,
-    pub digests: BTreeSet<Digest>,
+    pub digests: Digests,
 }
 
 /// What a file that changed while it was measured means.

@@ -22,6 +22,7 @@ use serde_json::json;
 
 use crate::canonical;
 use crate::reference::class;
+use crate::reference::digests::Digests;
 use crate::reference::fields::Fields;
 use crate::reference::fields::refused;
 use crate::reference::ima_rules::ImaRules;
@@ -49,6 +50,8 @@ pub struct Profile {
     pub quirks: BTreeSet<String>,
     pub select: Select,
     pub components: Vec<Component>,
+    /// All digests that any variant lists: what makes an event of a log `known`.
+    pub known: Digests,
     /// The least that the platform of a guest must run, by product; for root `snp`.
     pub floors: Vec<Floor>,
     pub ima: Option<ImaRules>,
@@ -174,6 +177,7 @@ impl Profile {
             banks,
             quirks,
             select,
+            known: known(&components),
             components,
             floors,
             ima,
@@ -449,6 +453,16 @@ fn one_owner_each(components: &[Component]) -> Result<(), ProfileError> {
         }
     }
     Ok(())
+}
+
+fn known(components: &[Component]) -> Digests {
+    components
+        .iter()
+        .flat_map(|component| &component.variants)
+        .flat_map(|variant| variant.sets.values())
+        .flat_map(|allowed| &allowed.set.rows)
+        .flat_map(|row| row.digests.values().copied())
+        .collect()
 }
 
 fn deciding_bank(name: &str) -> Option<HashAlgorithm> {

@@ -14,6 +14,7 @@ use crate::reference::fields::Written;
 use crate::reference::fields::refused;
 use crate::reference::pattern;
 use crate::reference::set::Content;
+use crate::reference::word::Word;
 
 /// The claims of a boot that can be bound, and what kind of value each has.
 pub const CLAIMS: [(&str, Kind); 14] = [
@@ -47,7 +48,7 @@ pub enum Fact {
     Truth(bool),
     /// One, or several of which a test has to hold for each.
     Texts(Vec<String>),
-    Words(BTreeSet<String>),
+    Words(BTreeSet<Word>),
     Floor(BTreeMap<String, u64>),
 }
 
@@ -65,12 +66,12 @@ pub enum Test {
     IsText(String),
     /// Every element is in the union of these sets.
     Within {
-        words: BTreeSet<String>,
+        words: BTreeSet<Word>,
         names: Vec<String>,
     },
     /// Every element of these sets is there.
     Includes {
-        words: BTreeSet<String>,
+        words: BTreeSet<Word>,
         names: Vec<String>,
     },
     /// No component is below its floor, and each that has one is there.
@@ -134,24 +135,24 @@ impl Requirement {
     /// What differs, as (found, expected); nothing where the test holds. A claim that is not there
     /// holds no test.
     pub fn differs(&self, fact: Option<&Fact>) -> Option<(String, String)> {
-        let expected = self.test.to_string();
-        let Some(fact) = fact else { return Some(("no bound value".to_owned(), expected)) };
+        let expected = || self.test.to_string();
+        let Some(fact) = fact else { return Some(("no bound value".to_owned(), expected())) };
         match (&self.test, fact) {
             (Test::IsTruth(truth), Fact::Truth(found)) => {
-                (truth != found).then(|| (found.to_string(), expected))
+                (truth != found).then(|| (found.to_string(), expected()))
             }
             (Test::IsText(glob), Fact::Texts(found)) => {
                 let other = found.iter().find(|found| !pattern::matches(glob, found));
-                other.map(|found| (found.clone(), expected))
+                other.map(|found| (found.clone(), expected()))
             }
             (Test::Within { words, .. }, Fact::Words(found)) => {
                 let alien: Vec<_> = found.difference(words).collect();
-                (!alien.is_empty()).then(|| (some_of(&alien), expected))
+                (!alien.is_empty()).then(|| (some_of(&alien), expected()))
             }
             (Test::Includes { words, .. }, Fact::Words(found)) => {
                 let missing: Vec<_> = words.difference(found).collect();
                 let text = || format!("without {}", some_of(&missing));
-                (!missing.is_empty()).then(|| (text(), expected))
+                (!missing.is_empty()).then(|| (text(), expected()))
             }
             (Test::AtLeast { floor, .. }, Fact::Floor(found)) => {
                 let below = floor.iter().find(|(name, least)| found.get(*name) < Some(least));
@@ -160,7 +161,7 @@ impl Requirement {
                     (format!("{name} {found}"), format!("{name} {least} or later"))
                 })
             }
-            _ => Some(("a value of another kind".to_owned(), expected)),
+            _ => Some(("a value of another kind".to_owned(), expected())),
         }
     }
 }
@@ -169,7 +170,7 @@ pub fn kind(claim: &str) -> Option<Kind> {
     CLAIMS.iter().find(|(name, _)| *name == claim).map(|(_, kind)| *kind)
 }
 
-fn union(node: Node, sets: &Sets) -> Result<(BTreeSet<String>, Vec<String>), ProfileError> {
+fn union(node: Node, sets: &Sets) -> Result<(BTreeSet<Word>, Vec<String>), ProfileError> {
     let line = node.line;
     let names = match node.value {
         Written::Text(name) => vec![name],
@@ -181,7 +182,7 @@ fn union(node: Node, sets: &Sets) -> Result<(BTreeSet<String>, Vec<String>), Pro
     let mut words = BTreeSet::new();
     for name in &names {
         match &sets.resolve(name, line)?.content {
-            Content::Words(set) => words.extend(set.iter().cloned()),
+            Content::Words(set) => words.extend(set.iter().map(|word| Word::from(word.as_str()))),
             _ => return Err(refused(line, "set", name, "a set of `words`")),
         }
     }
@@ -189,12 +190,11 @@ fn union(node: Node, sets: &Sets) -> Result<(BTreeSet<String>, Vec<String>), Pro
 }
 
 /// Enough to act on: a list of revoked images has thousands.
-fn some_of(words: &[&String]) -> String {
-    let mut text: Vec<&str> = words.iter().take(3).map(|word| word.as_str()).collect();
+fn some_of(words: &[&Word]) -> String {
+    let mut text: Vec<String> = words.iter().take(3).map(ToString::to_string).collect();
     let more = words.len().saturating_sub(text.len());
-    let tail = format!("{more} more");
     if more > 0 {
-        text.push(&tail);
+        text.push(format!("{more} more"));
     }
     text.join(", ")
 }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn words(list: &[&str]) -> Fact {
-        Fact::Words(list.iter().map(|word| (*word).to_owned()).collect())
+        Fact::Words(list.iter().map(|word| Word::from(*word)).collect())
     }
 
     #[test]

@@ -450,7 +450,7 @@ mod tests {
             require.iter().map(|r| r.claim.as_str()).collect::<Vec<_>>(),
             ["sb.enabled", "sb.db"]
         );
-        let one = crate::reference::requirement::Fact::Words(["x509:00".to_owned()].into());
+        let one = crate::reference::requirement::Fact::Words(["x509:00".into()].into());
         assert!(require[1].differs(Some(&one)).is_some());
         assert!(import(br#"{"has_secureboot":false}"#).is_err());
     }
