@@ -24,6 +24,7 @@ use assay_eventlog::Replay;
 use assay_evidence::Finding;
 use assay_evidence::Reason;
 use assay_evidence::crypto;
+use assay_evidence::digest::Digest;
 use assay_evidence::digest::HashAlgorithm;
 use assay_evidence::digest::Registers;
 use assay_evidence::time::Time;
@@ -553,7 +554,7 @@ impl<'p, 'a, 'l> Judge<'p, 'a, 'l> {
                 }
             } else {
                 for event in &of_class {
-                    let digests = |bank| event.digest(bank);
+                    let digests = digests_of(event);
                     if allowed.set.rows_for(&digests, &self.deciding).next().is_none() {
                         mismatch(Some(event), format!("one of {}", allowed.name));
                     }
@@ -667,8 +668,14 @@ fn text_is_known(
     if set.ordered {
         return set.rows.get(place).is_none_or(same);
     }
-    let digests = |bank| event.digest(bank);
+    let digests = digests_of(event);
     set.rows_for(&digests, deciding).any(same)
+}
+
+/// Read once for all the rows that they are held against.
+fn digests_of(event: &Event<'_>) -> impl Fn(HashAlgorithm) -> Option<Digest> + use<> {
+    let digests: Vec<Digest> = event.digests().collect();
+    move |bank| digests.iter().find(|digest| digest.algorithm() == bank).copied()
 }
 
 /// The values that a log leads to by itself, for looking at it without a quote: worth nothing as

@@ -36,8 +36,7 @@ mod tests {
     #[test]
     fn a_digest_is_found_by_all_of_its_bytes_and_its_algorithm() {
         let digest = |bank: HashAlgorithm, last| {
-            let mut bytes = vec![7; bank.size()];
-            bytes.extend(bytes.pop().map(|_| last));
+            let bytes: Vec<u8> = (1..bank.size()).map(|_| 7).chain([last]).collect();
             Digest::new(bank, &bytes)
         };
         let listed: Digests = digest(HashAlgorithm::Sha256, 1).into_iter().collect();
