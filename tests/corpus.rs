@@ -11,9 +11,12 @@ use serde_json::Value;
 
 #[path = "corpus/case.rs"]
 mod case;
+#[path = "support/evidence.rs"]
+mod evidence;
 
 use case::Case;
 use case::cases;
+use evidence::corpus;
 
 /// Runs with `--json`; the output must be one object on one line.
 fn assay(arguments: &[String]) -> (Value, i32) {
@@ -162,7 +165,7 @@ fn capture_options(case: &Path, bank: &str) -> Vec<String> {
 
 #[test]
 fn the_quote_of_every_captured_boot_is_genuine_and_none_for_another_nonce() {
-    let Some(folder) = case::corpus("qemu-ovmf-swtpm") else { return };
+    let Some(folder) = corpus("qemu-ovmf-swtpm") else { return };
     let mut judged = 0;
     for entry in std::fs::read_dir(&folder).unwrap() {
         let case = entry.unwrap().path();

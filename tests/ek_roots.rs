@@ -17,20 +17,11 @@ use assay_tpm::TpmClass;
 use assay_tpm::ak_certificate;
 use assay_tpm::endorsement;
 use assay_tpm::endorsement::certificate_in_nv;
+use evidence::corpus;
 use serde_json::Value;
 
-fn corpus() -> Option<PathBuf> {
-    let root = std::env::var_os("ASSAY_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let folder = root.join("ek-certs");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no folder {}: EK certificates of real TPMs not run", folder.display());
-    None
-}
+#[path = "support/evidence.rs"]
+mod evidence;
 
 /// Pack and class of the root that the certificate leads to.
 fn led_to(certificate: &[u8], now: Time) -> Option<(String, TpmClass)> {
@@ -56,7 +47,7 @@ fn led_to(certificate: &[u8], now: Time) -> Option<(String, TpmClass)> {
 
 #[test]
 fn certificates_of_real_tpms_lead_to_a_shipped_root() {
-    let Some(corpus) = corpus() else { return };
+    let Some(corpus) = corpus("ek-certs") else { return };
     let mut led = BTreeMap::new();
     for folder in fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()) {
         let case: toml::Value =

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -31,6 +32,7 @@ mod stand_in;
 #[path = "../attestors/tdx/tests/support/forge.rs"]
 mod tdx_forge;
 
+use evidence::corpus;
 use snp_forge::Machine;
 use snp_forge::RevocationDraft;
 use snp_forge::Shown;
@@ -38,6 +40,9 @@ use stand_in::Reply;
 use stand_in::VendorStandIn;
 use stand_in::intel_pages;
 use tdx_forge::Recipe;
+
+#[path = "support/evidence.rs"]
+mod evidence;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -110,17 +115,11 @@ fn files(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The cases of a kind; none, and a word about it, where there is no corpus.
-fn corpus(kind: &str) -> Vec<std::path::PathBuf> {
-    let root = std::env::var("ASSAY_CORPUS").map_or_else(
-        |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        std::path::PathBuf::from,
-    );
-    let Ok(folder) = fs::read_dir(root.join(kind)) else {
-        println!("SKIPPED: no corpus at `{}`", root.display());
-        return Vec::new();
-    };
-    let mut cases: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+/// The cases of a kind; none where there is no corpus.
+fn cases(kind: &str) -> Vec<PathBuf> {
+    let Some(folder) = corpus(kind) else { return Vec::new() };
+    let mut cases: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.retain(|case| case.join("case.toml").is_file());
     cases.sort();
     cases
@@ -656,7 +655,7 @@ async fn a_vlek_is_its_owners_and_only_its_list_is_asked_for() {
 #[tokio::test]
 async fn amds_own_certificates_are_kept_and_handed_out() {
     let mut kept = 0;
-    for folder in corpus("snp") {
+    for folder in cases("snp") {
         let case = fs::read_to_string(folder.join("case.toml")).unwrap();
         let case: toml::Table = case.parse().unwrap();
         let file = |role: &str| {
@@ -823,7 +822,7 @@ async fn an_answer_without_its_chain_or_its_signature_is_told() {
 #[tokio::test]
 async fn intels_own_collateral_is_put_together_as_it_was_published() {
     let mut verified = 0;
-    for folder in corpus("tdx") {
+    for folder in cases("tdx") {
         let (Ok(quote), Ok(collateral), Ok(case)) = (
             fs::read(folder.join("quote.bin")),
             fs::read(folder.join("collateral.json")),

@@ -32,6 +32,7 @@ mod stand_in;
 #[path = "../attestors/tdx/tests/support/forge.rs"]
 mod tdx_forge;
 
+use program::assay;
 use snp_forge::Machine;
 use snp_forge::NOW;
 use snp_forge::RevocationDraft;
@@ -39,6 +40,9 @@ use snp_forge::Shown;
 use stand_in::Reply;
 use stand_in::VendorStandIn;
 use stand_in::intel_pages;
+
+#[path = "support/program.rs"]
+mod program;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -322,19 +326,6 @@ proptest! {
 }
 
 // --- the command ---
-
-/// Runs with `--json` in a folder; the output must be one object on one line.
-fn assay(folder: &Path, arguments: &[&str]) -> (Value, i32) {
-    let output = Command::new(env!("CARGO_BIN_EXE_assay"))
-        .args(arguments)
-        .arg("--json")
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.matches('\n').count(), 1, "{arguments:?}: {text}");
-    (serde_json::from_str(&text).unwrap(), output.status.code().unwrap())
-}
 
 /// A folder with a machine's evidence, its root, a key to sign bundles by, and its vendor.
 struct Desk {

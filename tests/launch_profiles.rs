@@ -9,36 +9,18 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
+use evidence::corpus;
+use program::assay;
 use serde_json::Value;
 use serde_json::json;
 
+#[path = "support/evidence.rs"]
+mod evidence;
+#[path = "support/program.rs"]
+mod program;
+
 #[path = "../attestors/snp/tests/support/firmware.rs"]
 mod firmware;
-
-fn assay(folder: &Path, arguments: &[&str]) -> (Value, i32) {
-    let output = Command::new(env!("CARGO_BIN_EXE_assay"))
-        .args(arguments)
-        .arg("--json")
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.matches('\n').count(), 1, "{arguments:?}: {text}");
-    (serde_json::from_str(&text).unwrap(), output.status.code().unwrap())
-}
-
-fn corpus(kind: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("ASSAY_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let folder = root.join(kind);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("SKIPPED: no folder {}", folder.display());
-    None
-}
 
 /// A value of `case.toml`, by its name.
 fn said(case: &Path, name: &str) -> String {

@@ -7,18 +7,10 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
-fn corpus() -> Option<PathBuf> {
-    let root = std::env::var_os("ASSAY_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let folder = root.join("qemu-ovmf-swtpm/uki-baseline");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("SKIPPED: no folder {}: the guide's commands were not run", folder.display());
-    None
-}
+use evidence::corpus;
+
+#[path = "support/evidence.rs"]
+mod evidence;
 
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -39,7 +31,7 @@ fn fits(expected: &str, found: &str) -> bool {
 
 #[test]
 fn the_commands_of_the_guide_do_what_it_shows() {
-    let Some(capture) = corpus() else { return };
+    let Some(capture) = corpus("qemu-ovmf-swtpm/uki-baseline") else { return };
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("evidence")).unwrap();
     for (from, to) in [

@@ -13,33 +13,16 @@ use assay_evidence::HashAlgorithm;
 use assay_evidence::crypto::SoftwareKey;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use evidence::corpus;
+use program::assay;
 use serde_json::Value;
 use serde_json::json;
 
-fn assay(folder: &Path, arguments: &[&str]) -> (Value, i32) {
-    let output = Command::new(env!("CARGO_BIN_EXE_assay"))
-        .args(arguments)
-        .arg("--json")
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.matches('\n').count(), 1, "{arguments:?}: {text}");
-    (serde_json::from_str(&text).unwrap(), output.status.code().unwrap())
-}
+#[path = "support/evidence.rs"]
+mod evidence;
 
-fn captures() -> Option<PathBuf> {
-    let root = std::env::var_os("ASSAY_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let folder = root.join("qemu-ovmf-swtpm");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("SKIPPED: no folder {}: no fleet to simulate", folder.display());
-    None
-}
+#[path = "support/program.rs"]
+mod program;
 
 /// The captures as hosts of a fleet.
 fn fleet(captures: &Path, hosts: &[&str]) -> tempfile::TempDir {
@@ -74,7 +57,7 @@ fn effects(answer: &Value) -> Vec<(&str, &str)> {
 
 #[test]
 fn who_would_lose_identity_is_told_with_reason_and_nearest_variant() {
-    let Some(captures) = captures() else { return };
+    let Some(captures) = corpus("qemu-ovmf-swtpm") else { return };
     let hosts = ["uki-baseline", "uki-ak-rsassa", "uki-cmdline-changed"];
     let folder = fleet(&captures, &hosts);
     let at = folder.path();
@@ -103,7 +86,7 @@ fn who_would_lose_identity_is_told_with_reason_and_nearest_variant() {
 
 #[test]
 fn a_list_that_goes_on_from_another_is_not_judged_as_a_whole_one() {
-    let Some(captures) = captures() else { return };
+    let Some(captures) = corpus("qemu-ovmf-swtpm") else { return };
     let folder = fleet(&captures, &["uki-baseline"]);
     let at = folder.path();
     let learn = ["profile", "learn", "--log", "fleet/uki-baseline/eventlog.bin", "--ima"];
@@ -124,7 +107,7 @@ fn a_list_that_goes_on_from_another_is_not_judged_as_a_whole_one() {
 
 #[test]
 fn evidence_that_is_not_genuine_says_nothing_of_its_host() {
-    let Some(captures) = captures() else { return };
+    let Some(captures) = corpus("qemu-ovmf-swtpm") else { return };
     let folder = fleet(&captures, &["uki-baseline", "uki-ak-rsassa"]);
     let at = folder.path();
     learn(at, "uki-baseline", "next");
@@ -144,7 +127,7 @@ fn evidence_that_is_not_genuine_says_nothing_of_its_host() {
 
 #[test]
 fn a_policy_is_held_against_files_as_far_as_they_show_it() {
-    let Some(captures) = captures() else { return };
+    let Some(captures) = corpus("qemu-ovmf-swtpm") else { return };
     let folder = fleet(&captures, &["uki-baseline"]);
     let at = folder.path();
     learn(at, "uki-baseline", "p");
@@ -170,7 +153,7 @@ fn a_policy_is_held_against_files_as_far_as_they_show_it() {
 
 #[test]
 fn a_boot_that_its_maker_signed_is_admitted_without_its_values_in_the_profile() {
-    let Some(captures) = captures() else { return };
+    let Some(captures) = corpus("qemu-ovmf-swtpm") else { return };
     let folder = fleet(&captures, &["uki-baseline"]);
     let at = folder.path();
     let key = SoftwareKey::generate().unwrap();

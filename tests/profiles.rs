@@ -33,19 +33,10 @@ use assay_evidence::HashAlgorithm;
 use assay_evidence::Registers;
 use assay_evidence::Time;
 use assay_tpm::pcr_file::PcrFile;
+use evidence::corpus;
 
-fn corpus(kind: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("ASSAY_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let folder = root.join(kind);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("SKIPPED: no folder {}: its logs were not read", folder.display());
-    None
-}
+#[path = "support/evidence.rs"]
+mod evidence;
 
 struct Case {
     name: String,

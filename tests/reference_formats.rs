@@ -11,33 +11,16 @@ use std::process::Command;
 use assay_evidence::crypto::SoftwareKey;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use evidence::corpus;
+use program::assay;
 use serde_json::Value;
 use serde_json::json;
 
-fn assay(folder: &Path, arguments: &[&str]) -> (Value, i32) {
-    let output = Command::new(env!("CARGO_BIN_EXE_assay"))
-        .args(arguments)
-        .arg("--json")
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(text.matches('\n').count(), 1, "{arguments:?}: {text}");
-    (serde_json::from_str(&text).unwrap(), output.status.code().unwrap())
-}
+#[path = "support/evidence.rs"]
+mod evidence;
 
-fn corpus(case: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("ASSAY_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let folder = root.join("qemu-ovmf-swtpm").join(case);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("SKIPPED: no folder {}", folder.display());
-    None
-}
+#[path = "support/program.rs"]
+mod program;
 
 fn pem(label: &str, der: &[u8]) -> String {
     let body = STANDARD.encode(der);
@@ -133,7 +116,7 @@ fn the_wrong_file_or_option_is_said() {
 
 #[test]
 fn a_learned_profile_travels_and_still_decides() {
-    let Some(capture) = corpus("uki-baseline") else { return };
+    let Some(capture) = corpus("qemu-ovmf-swtpm/uki-baseline") else { return };
     let folder = tempfile::tempdir().unwrap();
     let log = capture.join("eventlog.bin");
     let log = log.to_str().unwrap();
@@ -151,7 +134,9 @@ fn a_learned_profile_travels_and_still_decides() {
         |log: &str| assay(folder.path(), &["profile", "explain", "--profile", "q", "--log", log]);
     let (good, exit) = explain(log);
     assert_eq!((&good["verdict"], exit), (&json!("affirming"), 0), "{}", good["reasons"]);
-    let Some(other) = corpus("uki-cmdline-changed").or_else(|| corpus("grub-baseline")) else {
+    let Some(other) = corpus("qemu-ovmf-swtpm/uki-cmdline-changed")
+        .or_else(|| corpus("qemu-ovmf-swtpm/grub-baseline"))
+    else {
         return;
     };
     let (bad, exit) = explain(other.join("eventlog.bin").to_str().unwrap());
@@ -160,7 +145,7 @@ fn a_learned_profile_travels_and_still_decides() {
 
 #[test]
 fn an_appraisal_is_an_ear_whatever_came_of_it() {
-    let Some(capture) = corpus("uki-baseline") else { return };
+    let Some(capture) = corpus("qemu-ovmf-swtpm/uki-baseline") else { return };
     let folder = tempfile::tempdir().unwrap();
     let log = capture.join("eventlog.bin");
     let learn =

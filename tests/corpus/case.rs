@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use toml::Table;
 use toml::Value;
 
+use crate::evidence::corpus;
+
 pub struct Case {
     pub id: String,
     pub format: String,
@@ -60,20 +62,6 @@ impl Case {
     pub fn beside(&self, path: &str) -> String {
         self.folder.join("../..").join(path).display().to_string()
     }
-}
-
-/// The folder of one kind; says so where it is not at hand.
-pub fn corpus(kind: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("ASSAY_CORPUS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-        PathBuf::from,
-    );
-    let folder = root.join(kind);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no folder `{}`: its cases were not run", folder.display());
-    None
 }
 
 pub fn cases(kind: &str) -> Option<Vec<Case>> {
