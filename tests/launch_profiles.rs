@@ -6,8 +6,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
 
 use evidence::corpus;
 use program::assay;

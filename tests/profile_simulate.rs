@@ -4,8 +4,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
 
 use assay::reference::pcr_signature::policy_digest;
 use assay_evidence::Digest;

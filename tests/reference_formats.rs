@@ -4,9 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
 
 use assay_evidence::crypto::SoftwareKey;
 use base64::Engine;

@@ -59,17 +59,22 @@ fn measure(
 ) {
     let expected = Expected::at(now);
     let parsed = Quote::parse(quote).unwrap();
-    let pck = std::str::from_utf8(parsed.pck_chain_pem()).unwrap().trim_end_matches('\0');
+    let pck =
+        std::str::from_utf8(parsed.certified().pck_chain_pem()).unwrap().trim_end_matches('\0');
     let pck = Certificate::parse_set(pck.as_bytes()).unwrap().remove(0);
-    let (x, y) = parsed.attestation_key().split_at(32);
+    let (x, y) = parsed.certified().attestation_key().split_at(32);
     let attestation_key = PublicKey::ec(Curve::P256, x, y).unwrap();
     let verify = |key: &PublicKey, message: &[u8], signature: &[u8]| {
         let scheme = SignatureScheme::EcdsaFixed(HashAlgorithm::Sha256);
         crypto::verify_signature(scheme, key, message, signature).unwrap();
     };
     let bare = || {
-        verify(pck.public_key().unwrap(), parsed.qe_report(), parsed.qe_signature());
-        verify(&attestation_key, parsed.signed(), parsed.signature());
+        verify(
+            pck.public_key().unwrap(),
+            parsed.certified().qe_report(),
+            parsed.certified().qe_signature(),
+        );
+        verify(&attestation_key, parsed.signed(), parsed.certified().signature());
     };
     let collateral = Collateral::parse(bundle).unwrap().verify(roots).unwrap();
     let cache = CollateralCache::default();
