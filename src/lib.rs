@@ -11,6 +11,7 @@
 // 0: values only
 pub mod canonical;
 pub mod clock;
+pub mod json;
 pub mod log;
 pub mod private;
 pub mod spiffe;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// docs/architecture.md, the tree: a lower floor never names a higher one.
 const FLOORS: [&[&str]; 8] = [
-    &["spiffe", "canonical", "clock", "log", "private"],
+    &["spiffe", "canonical", "clock", "json", "log", "private"],
     &["envelope"],
     &["reference", "policy"],
     &["appraisal"],

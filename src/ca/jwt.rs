@@ -6,8 +6,6 @@
 //!
 //! Source: SPIFFE JWT-SVID sections 2 to 4, RFC 7515, RFC 7519, RFC 8725 section 3.
 
-mod json;
-
 use std::time::Duration;
 
 use assay_evidence::Curve;
@@ -23,6 +21,7 @@ use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 
+use crate::json;
 use crate::spiffe::Bundle;
 use crate::spiffe::IdError;
 use crate::spiffe::SpiffeId;

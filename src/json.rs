@@ -1,8 +1,8 @@
-//! JSON objects in which no name stands twice.
+//! JSON in which no name stands twice.
 //!
-//! Two readers may take different ones of two equal names, so that one sees the audience that the
-//! other verified and the other does not; such objects are refused, at every depth (RFC 8725
-//! section 2.4 is the class of attack, RFC 7519 section 4 allows the refusal).
+//! Two readers may take different ones of two equal names, so that one sees the audience, or the
+//! reference value, that the other verified and the other does not; such texts are refused, at every
+//! depth (RFC 8725 section 2.4 is the class of attack, RFC 7519 section 4 allows the refusal).
 
 use std::fmt;
 
@@ -16,11 +16,15 @@ use serde_json::Map;
 use serde_json::Number;
 use serde_json::Value;
 
-/// The object that `bytes` are; nothing if they are anything else. Nesting is bounded by the
-/// parser (128 levels).
+/// The whole text. Nesting is bounded by the parser (128 levels).
+pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice(bytes).map(|Unique(value)| value)
+}
+
+/// The object that `bytes` are; nothing if they are anything else.
 pub fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
-    match serde_json::from_slice(bytes) {
-        Ok(Unique(Value::Object(map))) => Some(map),
+    match parse(bytes) {
+        Ok(Value::Object(map)) => Some(map),
         _ => None,
     }
 }
@@ -78,7 +82,7 @@ impl<'de> Visitor<'de> for Any {
         let mut map = Map::new();
         while let Some((name, Unique(value))) = members.next_entry::<String, Unique>()? {
             if map.contains_key(&name) {
-                return Err(A::Error::custom("a name that stands twice"));
+                return Err(A::Error::custom(format!("`{name}` stands there twice")));
             }
             map.insert(name, value);
         }
@@ -104,6 +108,16 @@ mod tests {
         assert!(object(br#"{"a":1,"\u0061":2}"#).is_none());
         assert!(object(br#"{"x":{"a":1,"a":2}}"#).is_none());
         assert!(object(br#"{"x":[{"a":1,"a":2}]}"#).is_none());
+    }
+
+    #[test]
+    fn a_refusal_names_what_stands_twice() {
+        assert!(parse(br#"{"a":[{"b":1,"c":null}],"b":-1.5}"#).is_ok());
+        for twice in [r#"{"a":1,"a":1}"#, r#"[{"x":{"a":1,"a":2}}]"#] {
+            assert!(parse(twice.as_bytes()).unwrap_err().to_string().contains("twice"), "{twice}");
+        }
+        assert!(parse("[".repeat(1_000).as_bytes()).is_err());
+        assert!(parse(b"{} {}").is_err());
     }
 
     #[test]
