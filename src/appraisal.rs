@@ -156,17 +156,7 @@ pub fn appraise(
     quoted_at: Time,
     now: Time,
 ) -> Appraisal {
-    let mut findings = Vec::new();
-    if !policy.tpm_class.contains(&subject.tpm_class) {
-        let allowed: Vec<_> = policy.tpm_class.iter().map(ToString::to_string).collect();
-        findings.push(Finding {
-            code: Reason::TpmClassNotAllowed,
-            claim: "tpm.class".to_owned(),
-            found: subject.tpm_class.to_string(),
-            expected: allowed.join(" or "),
-            source: "policy, `tpm_class`".to_owned(),
-        });
-    }
+    let mut findings = Vec::from_iter(class_not_allowed(subject.tpm_class, policy));
     let candidates = candidates(subject);
     let launches = Launches { profiles: launches, preimages, candidates: &candidates, now };
     let judged_tee = appraise_tee(tee, subject.tpm_class, &launches, policy);
@@ -284,6 +274,20 @@ impl Appraisal {
     pub fn selectors(&self) -> &BTreeSet<Selector> {
         &self.selectors
     }
+}
+
+fn class_not_allowed(class: TpmClass, policy: &Policy) -> Option<Finding> {
+    let allowed = || {
+        let allowed: Vec<_> = policy.tpm_class.iter().map(ToString::to_string).collect();
+        allowed.join(" or ")
+    };
+    (!policy.tpm_class.contains(&class)).then(|| Finding {
+        code: Reason::TpmClassNotAllowed,
+        claim: "tpm.class".to_owned(),
+        found: class.to_string(),
+        expected: allowed(),
+        source: "policy, `tpm_class`".to_owned(),
+    })
 }
 
 /// Candidate variants that were predicted for this node: its operator says so by a label.

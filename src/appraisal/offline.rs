@@ -5,12 +5,12 @@
 //! key either, so what is said of the TPM is said of the one whose certificate was given.
 
 use assay_evidence::reason::Finding;
-use assay_evidence::reason::Reason;
 use assay_evidence::time::Time;
 use assay_tpm::TpmClass;
 use assay_tpm::endorsement::Device;
 
 use crate::appraisal::advisory;
+use crate::appraisal::class_not_allowed;
 use crate::policy::Policy;
 
 /// What files showed of a TPM.
@@ -39,17 +39,7 @@ pub fn appraise_policy(known: &KnownTpm, policy: &Policy, now: Time) -> JudgedPo
                 "policy, `tpm_class`: no certificate of the TPM leads to a root of a known class";
             judged.not_checked.push(gap.to_owned());
         }
-        Some(class) if !policy.tpm_class.contains(&class) => {
-            let allowed: Vec<_> = policy.tpm_class.iter().map(ToString::to_string).collect();
-            judged.findings.push(Finding {
-                code: Reason::TpmClassNotAllowed,
-                claim: "tpm.class".to_owned(),
-                found: class.to_string(),
-                expected: allowed.join(" or "),
-                source: "policy, `tpm_class`".to_owned(),
-            });
-        }
-        Some(_) => {}
+        Some(class) => judged.findings.extend(class_not_allowed(class, policy)),
     }
     if policy.require_tee_binding && known.class == Some(TpmClass::Vtpm) {
         let gap = "policy, `require_tee_binding`: no report of the machine beside its TPM";
@@ -73,6 +63,8 @@ pub fn appraise_policy(known: &KnownTpm, policy: &Policy, now: Time) -> JudgedPo
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use assay_evidence::reason::Reason;
+
     use super::*;
 
     fn judged(policy: &str, class: Option<TpmClass>) -> JudgedPolicy {
