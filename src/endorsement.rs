@@ -256,10 +256,7 @@ impl Unavailable {
 impl Endorsements {
     /// Opens the cache; asks nobody anything yet.
     pub fn open(config: Config, clock: Clock) -> Result<Endorsements, OpenError> {
-        let roots = match config.operator_roots.is_empty() {
-            true => Roots::vendors(),
-            false => Roots::with_operator_roots(config.operator_roots.clone()),
-        };
+        let roots = Roots::with_operator_roots(config.operator_roots.clone());
         let cache = Arc::new(Cache::open(&config.folder, Arc::new(roots), config.room)?);
         let fetcher = Fetcher::new(&config, Arc::clone(&cache), clock.clone())?;
         let renew_after = config.renew_after;
@@ -283,7 +280,6 @@ impl Endorsements {
     ) -> Result<SnpEndorsements, Unavailable> {
         let now = self.asked();
         let (product, kind) = (wanted.product, wanted.kind);
-        let mut found = Vec::new();
         let roots = self.0.cache.roots();
         let issuer = Subject::SnpIssuer { product, kind };
         let chain = match roots.need_no_issuer(product, kind) {
@@ -306,7 +302,7 @@ impl Endorsements {
             Ok(list) => (Some(list), None),
             Err(unavailable) => (None, Some(unavailable)),
         };
-        found.extend(chain.iter().chain(&vek).chain(&crl).cloned());
+        let found: Vec<_> = chain.iter().chain(&vek).chain(&crl).collect();
         let body = |entry: &Arc<Entry>| entry.body().to_vec();
         Ok(SnpEndorsements {
             vek: vek.as_ref().map(body),

@@ -97,7 +97,7 @@ impl ListArgs {
 
 impl CacheArgs {
     fn roots(&self, inputs: &Inputs) -> Result<Roots, Failure> {
-        roots(inputs, self.danger_extra_roots.as_deref())
+        roots(inputs, self.danger_extra_roots.as_ref())
     }
 
     fn open(&self, inputs: &Inputs) -> Result<Cache, Failure> {
@@ -105,11 +105,8 @@ impl CacheArgs {
     }
 }
 
-fn roots(inputs: &Inputs, extra: Option<&Path>) -> Result<Roots, Failure> {
-    match extra {
-        Some(path) => Ok(Roots::with_operator_roots(inputs.anchors("--danger-extra-roots", path)?)),
-        None => Ok(Roots::vendors()),
-    }
+fn roots(inputs: &Inputs, extra: Option<&PathBuf>) -> Result<Roots, Failure> {
+    Ok(Roots::with_operator_roots(inputs.extra_roots(extra)?))
 }
 
 fn open(folder: &Path, roots: Roots) -> Result<Cache, Failure> {

@@ -102,6 +102,11 @@ impl Inputs {
         Ok(found)
     }
 
+    /// `--danger-extra-roots`: none where it is left out.
+    pub fn extra_roots(&self, path: Option<&PathBuf>) -> Result<Vec<Certificate>, Failure> {
+        path.map_or(Ok(Vec::new()), |path| self.anchors("--danger-extra-roots", path))
+    }
+
     /// Certificates that help to find a path and are never anchors.
     pub fn intermediates(&self, path: Option<&PathBuf>) -> Result<Vec<Certificate>, Failure> {
         path.map_or(Ok(Vec::new()), |path| self.certificates(path))

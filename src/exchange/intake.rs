@@ -24,6 +24,11 @@ pub struct Received {
     pub bytes: Option<Vec<u8>>,
 }
 
+/// The bytes of one kind, if they came and were kept.
+pub(super) fn item(items: &[Received], kind: MediaType) -> Option<&[u8]> {
+    items.iter().find(|item| item.media_type == kind)?.bytes.as_deref()
+}
+
 #[derive(Debug)]
 pub(super) struct Intake {
     items: BTreeMap<u32, Incoming>,

@@ -31,6 +31,7 @@ use crate::envelope::MediaType;
 use crate::envelope::TeeClaims;
 use crate::exchange::Received;
 use crate::exchange::Refused;
+use crate::exchange::intake::item;
 
 /// Whose word counts about processors; a clone shares what was verified before.
 #[derive(Clone)]
@@ -223,10 +224,6 @@ fn verify_tdx(
     }
 }
 
-fn item(items: &[Received], kind: MediaType) -> Option<&[u8]> {
-    items.iter().find(|item| item.media_type == kind)?.bytes.as_deref()
-}
-
 impl TeeAnchors {
     /// The vendors, and roots of the operator for test hardware: the claims then say so.
     /// Of SNP, `require_revocation` wants the list at hand; TDX collateral always has its own.
@@ -235,11 +232,7 @@ impl TeeAnchors {
         collateral_grace: Duration,
         require_revocation: bool,
     ) -> Self {
-        let amd = assay_snp::Anchors::amd();
-        let snp = match extra_roots.is_empty() {
-            true => amd,
-            false => amd.with_operator_roots(extra_roots.clone()),
-        };
+        let snp = assay_snp::Anchors::amd().with_operator_roots(extra_roots.clone());
         Self {
             snp: Arc::new(snp),
             extra_roots,

@@ -12,10 +12,12 @@ use assay_evidence::reason::Reason;
 use crate::appraisal::Link;
 use crate::clock::Moment;
 use crate::envelope::Claims;
+use crate::envelope::MediaType;
 use crate::exchange::NodeId;
 use crate::exchange::Received;
 use crate::exchange::Refused;
 use crate::exchange::Vouchers;
+use crate::exchange::intake;
 use crate::exchange::limits::Lease;
 use crate::spiffe::SpiffeId;
 use crate::spiffe::TrustDomain;
@@ -138,6 +140,11 @@ impl Verified {
 
     pub fn items(&self) -> &[Received] {
         &self.items
+    }
+
+    /// The bytes of one kind, if they came and were kept.
+    pub fn item(&self, kind: MediaType) -> Option<&[u8]> {
+        intake::item(&self.items, kind)
     }
 
     /// What the verdict will not cover, each with its reason; the claims' own list included.

@@ -429,7 +429,7 @@ impl Exchange<'_> {
 
     /// The log of this round, or the one that the node sent before and that has not changed since.
     async fn boot_log(&self, verified: &Verified) -> Result<Option<Vec<u8>>, End> {
-        if let Some(bytes) = item(verified, MediaType::TcgEventlog) {
+        if let Some(bytes) = verified.item(MediaType::TcgEventlog) {
             return Ok(Some(bytes.to_vec()));
         }
         // An attestation was asked for the log: then another one is none.
@@ -532,8 +532,8 @@ impl Exchange<'_> {
             false => None,
         };
         let logs = Logs { eventlog: log.as_deref(), ima };
-        let preimages: Vec<&[u8]> = item(verified, MediaType::KernelCmdline).into_iter().collect();
-        let ccel = item(verified, MediaType::Ccel);
+        let preimages: Vec<&[u8]> = verified.item(MediaType::KernelCmdline).into_iter().collect();
+        let ccel = verified.item(MediaType::Ccel);
         let tee = verified.tee().map(|link| Tee { link, ccel });
         Ok(appraisal::appraise(
             self.id.clone(),
@@ -601,10 +601,6 @@ fn appraises(profile: Option<&Profile>, row: Option<&NodeRow>) -> Appraises {
         files: profile.needs_ima(),
         files_from: judged.and_then(|judged| judged.under(&profile.sha256)).cloned(),
     }
-}
-
-fn item(verified: &Verified, kind: MediaType) -> Option<&[u8]> {
-    verified.items().iter().find(|item| item.media_type == kind)?.bytes.as_deref()
 }
 
 /// What neither the exchange nor the appraisal could look at, each once.

@@ -75,10 +75,7 @@ impl FetchArgs {
         let inputs = Inputs::default();
         let clock = self.at.map_or_else(Clock::machine, Clock::manual);
         let now = clock.now();
-        let operator_roots = match &self.cache.danger_extra_roots {
-            Some(path) => inputs.anchors("--danger-extra-roots", path)?,
-            None => Vec::new(),
-        };
+        let operator_roots = inputs.extra_roots(self.cache.danger_extra_roots.as_ref())?;
         let online = Config::online(&self.cache.cache);
         let at = |service: Option<Service>, url: &Option<BaseUrl>| {
             service.map(|usual| Service {

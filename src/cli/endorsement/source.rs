@@ -5,6 +5,7 @@
 //! for there it decides what a server believes to be the newest.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use assay_snp::Product;
@@ -36,7 +37,7 @@ pub struct OfReport {
 
 impl Source {
     /// A folder is a cache, a file is a bundle.
-    pub fn open(inputs: &Inputs, path: &Path, extra: Option<&Path>) -> Result<Source, Failure> {
+    pub fn open(inputs: &Inputs, path: &Path, extra: Option<&PathBuf>) -> Result<Source, Failure> {
         let roots = endorsement::roots(inputs, extra)?;
         if path.is_dir() {
             return Ok(Source::Cache(endorsement::open(path, roots)?));

@@ -45,13 +45,8 @@ impl NitroArgs {
         let nonce = self.nonce.as_deref().map(|text| input::bytes("--nonce", text, MAX_NONCE));
         let nonce = nonce.transpose()?;
         let document = inputs.read(&self.document)?;
-        let anchors = Anchors::aws();
-        let anchors = match &self.danger_extra_roots {
-            Some(path) => {
-                anchors.with_operator_roots(inputs.anchors("--danger-extra-roots", path)?)
-            }
-            None => anchors,
-        };
+        let extra = inputs.extra_roots(self.danger_extra_roots.as_ref())?;
+        let anchors = Anchors::aws().with_operator_roots(extra);
         let verified =
             assay_nitro::verify(&document, &anchors, nonce.as_deref(), input::at(self.at));
         let evidence_id = match &verified {

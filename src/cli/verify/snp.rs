@@ -80,7 +80,7 @@ impl SnpArgs {
         let host = inputs.read_optional(self.host_certs.as_ref())?;
         let mut keys = self.keys.read(inputs)?;
         if let Some(path) = &self.endorsements {
-            let source = Source::open(inputs, path, self.keys.danger_extra_roots.as_deref())?;
+            let source = Source::open(inputs, path, self.keys.danger_extra_roots.as_ref())?;
             keys.complete(source.of_report(&report), host.is_some());
         }
         let now = input::at(self.at);
@@ -99,13 +99,8 @@ impl VekArgs {
             Some(path) => inputs.certificates(path)?,
             None => Vec::new(),
         };
-        let anchors = Anchors::amd();
-        let anchors = match &self.danger_extra_roots {
-            Some(path) => {
-                anchors.with_operator_roots(inputs.anchors("--danger-extra-roots", path)?)
-            }
-            None => anchors,
-        };
+        let extra = inputs.extra_roots(self.danger_extra_roots.as_ref())?;
+        let anchors = Anchors::amd().with_operator_roots(extra);
         Ok(VekFiles {
             vek: inputs.read_optional(self.vek.as_ref())?,
             chain: chain.iter().map(|certificate| certificate.der().to_vec()).collect(),

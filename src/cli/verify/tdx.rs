@@ -79,10 +79,7 @@ impl TdxArgs {
         let files = TdFiles {
             collateral: self.collateral(inputs, &quote)?,
             quote,
-            extra_roots: match &self.danger_extra_roots {
-                Some(path) => inputs.anchors("--danger-extra-roots", path)?,
-                None => Vec::new(),
-            },
+            extra_roots: inputs.extra_roots(self.danger_extra_roots.as_ref())?,
         };
         let now = input::at(self.at);
         if version(&files.quote) == Some(ENCLAVE) {
@@ -105,7 +102,7 @@ impl TdxArgs {
         let Some(path) = &self.endorsements else {
             return inputs.read_optional(self.collateral.as_ref());
         };
-        let source = Source::open(inputs, path, self.danger_extra_roots.as_deref())?;
+        let source = Source::open(inputs, path, self.danger_extra_roots.as_ref())?;
         match source.of_quote(quote) {
             None if Quote::parse(quote).is_ok() || version(quote) == Some(ENCLAVE) => {
                 let path = path.display();
