@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::fs::File;
 use std::io;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +29,7 @@ use crate::endorsement::Entry;
 use crate::endorsement::Roots;
 use crate::endorsement::Subject;
 use crate::endorsement::cache::Wire;
+use crate::endorsement::cache::write_whole;
 use crate::reference::signature;
 
 /// Entries that hold, and when they were put together.
@@ -281,11 +281,8 @@ impl Signers {
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
-        let unfinished = path.with_extension("unfinished");
-        let mut file = File::create(&unfinished)?;
-        file.write_all(&serde_json::to_vec(&self.0)?)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)
+        let text = serde_json::to_vec(&self.0)?;
+        write_whole(path, &path.with_extension("unfinished"), &text).map(|_| ())
     }
 }
 

@@ -258,19 +258,7 @@ impl Cache {
     fn store(&self, key: &str, text: &[u8], number: u64) -> io::Result<Stamp> {
         let own = std::process::id();
         let unfinished = self.folder.join(format!("{key}.{own}-{number}{UNFINISHED}"));
-        let written = (|| {
-            let mut file = File::create(&unfinished)?;
-            file.write_all(text)?;
-            file.sync_all()?;
-            let stamp = Stamp::of(&file.metadata()?);
-            fs::rename(&unfinished, self.path(key))?;
-            File::open(&self.folder)?.sync_all()?;
-            Ok(stamp)
-        })();
-        if written.is_err() {
-            let _ = fs::remove_file(&unfinished);
-        }
-        written
+        write_whole(&self.path(key), &unfinished, text).map(|metadata| Stamp::of(&metadata))
     }
 
     /// Writers of all processes, one after the other, until this is dropped.
@@ -342,6 +330,23 @@ impl Wire {
         named.then_some(())?;
         Some((self.subject.parse().ok()?, body, self.fetched_at))
     }
+}
+
+/// On disk whole, or not at all: beside it first, under a name of the caller's own.
+pub(super) fn write_whole(path: &Path, unfinished: &Path, text: &[u8]) -> io::Result<Metadata> {
+    let written = (|| {
+        let mut file = File::create(unfinished)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        let metadata = file.metadata()?;
+        fs::rename(unfinished, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(metadata)
+    })();
+    if written.is_err() {
+        let _ = fs::remove_file(unfinished);
+    }
+    written
 }
 
 fn write(entry: &Entry) -> Vec<u8> {
