@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,8 +25,9 @@ use assay_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use assay_swtpm::LocalCa;
 use assay_swtpm::RunningTpm;
 use assay_swtpm::SoftwareTpm;
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use socket::unix;
+use stage::server_config;
+use stage::until;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::Code;
@@ -35,7 +35,11 @@ use tonic::Request;
 use tonic::Status;
 use tonic::Streaming;
 use tonic::transport::Channel;
-use tonic::transport::Endpoint;
+
+#[path = "support/socket.rs"]
+mod socket;
+#[path = "support/stage.rs"]
+mod stage;
 
 const GOOD_BOOT: &[u8] = b"the kernel everybody reviewed";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -128,7 +132,7 @@ impl World {
 
     /// The host as the server knows it, once it attested; waits for another serial than `not`.
     async fn node(&self, not: &str) -> types::Agent {
-        until("the host attests", async || {
+        until(PATIENCE, "the host attests", async || {
             let mut client = AgentClient::new(self.private().await);
             let agents = client.list_agents(ListAgentsRequest::default()).await.unwrap();
             let mut agents = agents.into_inner().agents.into_iter();
@@ -160,7 +164,7 @@ impl World {
 
     async fn workload(&self) -> SpiffeWorkloadApiClient<Channel> {
         let socket = self.path("workload.sock");
-        until("the agent listens", async || socket.exists().then_some(())).await;
+        until(PATIENCE, "the agent listens", async || socket.exists().then_some(())).await;
         SpiffeWorkloadApiClient::new(unix(&socket).await)
     }
 
@@ -175,35 +179,11 @@ impl World {
 
     /// Waits for an answer with this many SVIDs: entries take a moment to reach the agent.
     async fn svids(&self, count: usize) -> Vec<wire::X509svid> {
-        until("the workload has its svids", async || {
+        until(PATIENCE, "the workload has its svids", async || {
             self.fetch().await.ok().map(|answer| answer.svids).filter(|svids| svids.len() == count)
         })
         .await
     }
-}
-
-async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let search = async {
-        loop {
-            if let Some(found) = found().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    match tokio::time::timeout(PATIENCE, search).await {
-        Ok(found) => found,
-        Err(_) => panic!("waited in vain: {what}"),
-    }
-}
-
-async fn unix(path: &Path) -> Channel {
-    let path = path.to_path_buf();
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://unix").connect_with_connector(connector).await.unwrap()
 }
 
 fn with_header<T>(message: T) -> Request<T> {
@@ -223,19 +203,6 @@ fn profile() -> String {
          pcr = {{ sha256 = {{ \"0\" = \"{}\", \"8\" = \"{}\" }} }}\n",
         "00".repeat(32),
         hex::encode(crypto::sha256(&extended))
-    )
-}
-
-fn server_config(root: &Path, issuer: &Path, port: u16) -> String {
-    format!(
-        "trust_domain = \"example.org\"\ndata_dir = \"server\"\nlisten = \"127.0.0.1:{port}\"\n\
-         [bootstrap]\nbundle = \"bundle.pem\"\n\
-         [keys]\ncustody = \"software\"\ndanger_software_keys = true\n\
-         [nodes]\nprofile = \"profile.toml\"\npolicy = \"policy.toml\"\nadmit = [\"root\"]\n\
-         [[nodes.ek_root]]\npath = \"{}\"\nintermediates = \"{}\"\nclass = \"software\"\n\
-         admit = true\n",
-        root.display(),
-        issuer.display()
     )
 }
 
@@ -284,7 +251,7 @@ async fn a_changed_register_ends_what_the_workload_gets_within_one_refresh() {
     let mut stream = world.stream().await.unwrap();
     stream.message().await.unwrap().unwrap();
     world.tpm.pcr_extend(8, b"a kernel module nobody reviewed").unwrap();
-    until("the agent learns it", async || {
+    until(PATIENCE, "the agent learns it", async || {
         let well = agent::healthcheck(&world.path("workload.sock")).await.unwrap();
         (!well).then_some(())
     })
@@ -337,7 +304,7 @@ async fn a_tpm_that_vanished_is_used_again_when_it_is_back() {
     world.entry("web", &node, 0).await;
     let before = world.svids(1).await;
     world.tpm.vanish().unwrap();
-    until("the standing runs out", async || {
+    until(PATIENCE, "the standing runs out", async || {
         let well = agent::healthcheck(&world.path("workload.sock")).await.unwrap();
         (!well).then_some(())
     })
@@ -345,7 +312,7 @@ async fn a_tpm_that_vanished_is_used_again_when_it_is_back() {
     let meanwhile = world.fetch().await.unwrap();
     assert_eq!(meanwhile.svids[0].x509_svid, before[0].x509_svid, "what was issued is given out");
     world.tpm.come_back().unwrap();
-    until("the host stands again", async || {
+    until(PATIENCE, "the host stands again", async || {
         let well = agent::healthcheck(&world.path("workload.sock")).await.unwrap();
         well.then_some(())
     })

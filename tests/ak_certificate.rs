@@ -74,19 +74,19 @@ use assay_tpm::collect::DeviceKey;
 use assay_tpm::idevid;
 use assay_tpm::structures::public::Shape;
 use forge::Machine;
-use hyper_util::rt::TokioIo;
 use issuer::Extension;
 use issuer::Issuer;
 use prost::Message;
-use tokio::net::UnixStream;
+use socket::unix;
 use tokio::sync::oneshot;
 use tonic::transport::Channel as Connection;
-use tonic::transport::Endpoint;
 
 #[path = "../attestors/snp/tests/support/forge.rs"]
 mod forge;
 #[path = "../attestors/tpm/tests/support/issuer.rs"]
 mod issuer;
+#[path = "support/socket.rs"]
+mod socket;
 
 const EXPORTER: [u8; 32] = [0x22; 32];
 const IAK: u32 = 0x8102_0001;
@@ -779,12 +779,7 @@ impl World {
     }
 
     async fn private(&self) -> Connection {
-        let path = self.path("server/private/api.sock");
-        let connector = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        Endpoint::from_static("http://unix").connect_with_connector(connector).await.unwrap()
+        unix(&self.path("server/private/api.sock")).await
     }
 
     /// The only node, once it is as `wanted`.

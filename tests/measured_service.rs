@@ -5,8 +5,14 @@
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "support/evidence.rs"]
+mod evidence;
 #[path = "../attestors/eventlog/tests/support/kernel_list.rs"]
 mod kernel_list;
+#[path = "support/socket.rs"]
+mod socket;
+#[path = "support/stage.rs"]
+mod stage;
 
 use std::fs;
 use std::io::Write;
@@ -38,17 +44,18 @@ use assay_proto::workload::spiffe_workload_api_client::SpiffeWorkloadApiClient;
 use assay_swtpm::LocalCa;
 use assay_swtpm::RunningTpm;
 use assay_swtpm::SoftwareTpm;
-use hyper_util::rt::TokioIo;
+use evidence::corpus;
 use kernel_list::Item;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use socket::unix;
+use stage::server_config;
+use stage::until;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::Request;
 use tonic::Status;
 use tonic::transport::Channel;
-use tonic::transport::Endpoint;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLICY: &str = "tpm_class = [\"software\"]\nrefresh_every = \"1s\"\nmax_age = \"12s\"\n";
@@ -77,15 +84,7 @@ impl Boot {
 
     /// A boot of a QEMU machine, from the corpus.
     fn captured() -> Option<Boot> {
-        let corpus = std::env::var_os("ASSAY_CORPUS").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
-            PathBuf::from,
-        );
-        let folder = corpus.join("qemu-ovmf-swtpm/uki-baseline");
-        if !folder.is_dir() {
-            println!("SKIPPED: no folder {}", folder.display());
-            return None;
-        }
+        let folder = corpus("qemu-ovmf-swtpm/uki-baseline")?;
         let read = |name: &str| fs::read(folder.join(name)).unwrap();
         Some(Boot {
             log: read("eventlog.bin"),
@@ -171,7 +170,7 @@ impl World {
         world.write("cmdline.txt", &boot.cmdline);
         world.write("policy.toml", POLICY.as_bytes());
         let [root, issuer] = ca.certificates();
-        world.write("server.toml", server_config(&root, &issuer).as_bytes());
+        world.write("server.toml", server_config(&root, &issuer, 0).as_bytes());
         world
     }
 
@@ -282,7 +281,7 @@ impl World {
 
     /// The host has an identity for its workload; its node id.
     async fn granted(&self) -> String {
-        let node = until("the host attests", async || {
+        let node = until(PATIENCE, "the host attests", async || {
             let mut client = AgentClient::new(self.private().await);
             let agents = client.list_agents(ListAgentsRequest::default()).await.unwrap();
             let mut agents = agents.into_inner().agents.into_iter();
@@ -307,7 +306,7 @@ impl World {
 
     /// Waits until the workload gets its identity (again).
     async fn stands(&self) {
-        let found = until("the workload has its identity", async || {
+        let found = until(PATIENCE, "the workload has its identity", async || {
             let answer = self.fetch().await.ok()?;
             answer.svids.into_iter().next()
         })
@@ -318,7 +317,7 @@ impl World {
     /// Waits until workloads are refused for this reason; what the operator is told of it.
     async fn refused(&self, reason: &str) -> ExplainNodeResponse {
         let mut last = String::new();
-        let told = until(&format!("refused with {reason}"), async || {
+        let told = until(PATIENCE, &format!("refused with {reason}"), async || {
             let refused = self.fetch().await.err()?;
             assert_eq!(refused.code(), Code::Unavailable, "{refused}");
             if last != refused.message() {
@@ -344,7 +343,7 @@ impl World {
 
     async fn fetch(&self) -> Result<wire::X509svidResponse, Status> {
         let socket = self.path("workload.sock");
-        until("the agent listens", async || socket.exists().then_some(())).await;
+        until(PATIENCE, "the agent listens", async || socket.exists().then_some(())).await;
         let mut client = SpiffeWorkloadApiClient::new(unix(&socket).await);
         let mut request = Request::new(wire::X509svidRequest {});
         request.metadata_mut().insert("workload.spiffe.io", "true".parse().unwrap());
@@ -400,7 +399,7 @@ impl World {
     /// Waits for the rounds that come after those that were.
     async fn next_rounds(&self, count: usize) -> Vec<(String, Option<u64>)> {
         let before = self.rounds().await.len();
-        until("another round", async || {
+        until(PATIENCE, "another round", async || {
             let mut rounds = self.rounds().await;
             let new = rounds.len() - before;
             rounds.truncate(new);
@@ -408,43 +407,6 @@ impl World {
         })
         .await
     }
-}
-
-async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let search = async {
-        loop {
-            if let Some(found) = found().await {
-                return found;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    match tokio::time::timeout(PATIENCE, search).await {
-        Ok(found) => found,
-        Err(_) => panic!("waited in vain: {what}"),
-    }
-}
-
-async fn unix(path: &Path) -> Channel {
-    let path = path.to_path_buf();
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    Endpoint::from_static("http://unix").connect_with_connector(connector).await.unwrap()
-}
-
-fn server_config(root: &Path, issuer: &Path) -> String {
-    format!(
-        "trust_domain = \"example.org\"\ndata_dir = \"server\"\nlisten = \"127.0.0.1:0\"\n\
-         [bootstrap]\nbundle = \"bundle.pem\"\n\
-         [keys]\ncustody = \"software\"\ndanger_software_keys = true\n\
-         [nodes]\nprofile = \"profile.toml\"\npolicy = \"policy.toml\"\nadmit = [\"root\"]\n\
-         [[nodes.ek_root]]\npath = \"{}\"\nintermediates = \"{}\"\nclass = \"software\"\n\
-         admit = true\n",
-        root.display(),
-        issuer.display()
-    )
 }
 
 const REFRESH: &str = "refresh";
